@@ -1,0 +1,53 @@
+"""Sampling diffusion models with KDPM2, the sampler users know as "DPM2 a".
+
+Public names are imported when they are first used: `import kdpm2` loads neither torch nor diffusers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin as SchedulerMixin
+
+    from kdpm2 import noise_schedule, prediction, schedulers, spacing, table, update, zoo
+    from kdpm2.schedulers import (
+        KDPM2AncestralDiscreteScheduler,
+        KDPM2AncestralDiscreteSchedulerOutput,
+        KDPM2DiscreteScheduler,
+        KDPM2DiscreteSchedulerOutput,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteSchedulerOutput",
+    "KDPM2DiscreteScheduler",
+    "KDPM2DiscreteSchedulerOutput",
+    "noise",
+    "noise_schedule",
+    "prediction",
+    "schedulers",
+    "spacing",
+    "table",
+    "update",
+    "zoo",
+]
+
+_HOMES = {
+    **{name: "kdpm2.schedulers" for name in __all__ if name.startswith("KDPM2")},
+    # Where a pipeline is loaded, diffusers recognises a component as a scheduler by this name in its library.
+    "SchedulerMixin": "diffusers",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in __all__:
+        return import_module(f"kdpm2.{name}")
+    raise AttributeError(f"module 'kdpm2' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
