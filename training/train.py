@@ -7,21 +7,21 @@ classifier-free guidance needs (https://arxiv.org/abs/2207.12598). An exponentia
 and rounded to float16.
 """
 
-from copy import deepcopy
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from diffusers import UNet2DModel
 from sklearn.datasets import load_digits
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, noise_schedule
 from kdpm2.zoo.digits import NO_LABEL, WEIGHTS
 
-SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+SCHEDULE: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 LABEL_DROPOUT = 0.1
 EMA_DECAY = 0.999
 
@@ -57,12 +57,12 @@ def train(
     schedule = noise_schedule.discrete(**SCHEDULE)
 
     model = network()
-    average = deepcopy(model).requires_grad_(False)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.05)
     progress = tqdm(range(steps), unit="step", mininterval=5)
     smooth = None
-    for step in progress:
+    for _ in progress:
         pick = torch.randint(len(images), (batch,))
         clean, label = images[pick], labels[pick]
         label = torch.where(torch.rand(batch) < LABEL_DROPOUT, NO_LABEL, label)
@@ -79,12 +79,12 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         rate.step()
-        decay = min(EMA_DECAY, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        average.update_parameters(model)
         smooth = loss.item() if smooth is None else smooth + 0.01 * (loss.item() - smooth)
         progress.set_postfix(loss=f"{smooth:.4f}", refresh=False)
 
-    average.half().save_pretrained(output / "unet")
+    averaged: Any = average.module
+    averaged.half().save_pretrained(output / "unet")
     KDPM2AncestralDiscreteScheduler(**SCHEDULE, prediction_type="v_prediction", use_karras_sigmas=True).save_pretrained(
         output / "scheduler"
     )

@@ -40,9 +40,7 @@ def gaussian(
         raise TypeError(f"generator must be a torch.Generator or a list of them, got {_check.shown(generator)}")
     for g in generators:
         if g.device.type not in (device.type, "cpu"):
-            raise ValueError(
-                f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}"
-            )
+            raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
     if len(generators) == 1:
         return _draw(shape, dtype, device, generators[0])
     if not shape or len(generators) != shape[0]:

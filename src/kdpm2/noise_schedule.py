@@ -72,7 +72,7 @@ class NoiseSchedule:
 
     def sigma(self, timestep: ArrayLike) -> NDArray[np.float64]:
         """Noise level at each timestep; whole timesteps give the trained sigmas exactly."""
-        return np.asarray(np.interp(timestep, np.arange(len(self)), self.sigmas))
+        return np.asarray(np.interp(np.asarray(timestep), np.arange(len(self)), self.sigmas))
 
     def timestep(self, sigma: ArrayLike) -> NDArray[np.float64]:
         """Timestep of each positive noise level, fractional between trained ones."""
@@ -95,7 +95,7 @@ def _linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float3
 
 def _scaled_linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:
     """Linear in the square root, the schedule of latent diffusion (https://arxiv.org/abs/2112.10752)."""
-    return _linspace(beta_start**0.5, beta_end**0.5, count) ** 2
+    return (_linspace(beta_start**0.5, beta_end**0.5, count) ** 2).astype(np.float32)
 
 
 def _squared_cosine(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:

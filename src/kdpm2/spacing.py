@@ -55,7 +55,7 @@ def _leading(count: int, trained: int, offset: int) -> Floats:
     ratio = trained // count
     # The offset may not push the first timestep past the last trained one, as it would with as many steps as timesteps.
     offset = min(offset, trained - 1 - (count - 1) * ratio)
-    return np.arange(count - 1, -1, -1) * float(ratio) + offset
+    return np.arange(count - 1, -1, -1, dtype=np.float64) * ratio + offset
 
 
 def _trailing(count: int, trained: int, offset: int) -> Floats:

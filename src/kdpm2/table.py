@@ -26,6 +26,7 @@ References:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +85,17 @@ class StageTable:
 
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
-        return Row(*(self.rows if anchored else self.entry_rows)[stage].tolist())
+        return Row(*(self._rows if anchored else self._entry_rows)[stage])
+
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        rows: list[list[float]] = self.rows.tolist()
+        return rows
+
+    @cached_property
+    def _entry_rows(self) -> list[list[float]]:
+        rows: list[list[float]] = self.entry_rows.tolist()
+        return rows
 
 
 def dpm2(schedule: NoiseSchedule, steps: Steps, prediction_type: str = "epsilon", eta: float = 1.0) -> StageTable:

@@ -11,7 +11,7 @@ step that follows it, and a run that continues an image starts with a step.
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check, noise_schedule, spacing, update
 from kdpm2.noise import Generators, gaussian
-from kdpm2.table import StageTable, dpm2
+from kdpm2.table import dpm2
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
 
@@ -30,7 +30,7 @@ _CURVE_FLAGS = {f"use_{curve}_sigmas": curve for curve in spacing.SIGMA_CURVES}
 
 
 @dataclass
-class KDPM2SchedulerOutput(BaseOutput):  # type: ignore[misc]  # diffusers is not typed
+class KDPM2SchedulerOutput(BaseOutput):
     """What a stage returns: tensors, or arrays if arrays were given, like the sample.
 
     Attributes:
@@ -42,10 +42,10 @@ class KDPM2SchedulerOutput(BaseOutput):  # type: ignore[misc]  # diffusers is no
     pred_original_sample: torch.Tensor | None = None
 
 
-class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is not typed
+class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     """Configuration and state of both schedulers; what differs between them is `_eta`."""
 
-    _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
+    _compatibles: ClassVar = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
     order = 2
 
     _eta: float
@@ -54,7 +54,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
     """Shape (2N-1,), float32: what the network is conditioned on at each stage."""
     num_inference_steps: int
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -122,6 +122,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
         table = dpm2(self._schedule, steps, config.prediction_type, self._eta)
         self.timesteps = torch.from_numpy(table.stage_timesteps.astype(np.float32)).to(device)
         self._table = table
+        self._last_stage = len(table) - 1
+        self._input_scaling = update.InputScaling(table)
         self.num_inference_steps = len(steps.sigmas)
         self._begin_index: int | None = None
         self._forget_run()
@@ -195,9 +197,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
         """The number of training timesteps."""
         return int(self.config.num_train_timesteps)
 
-    def index_for_timestep(
-        self, timestep: float | torch.Tensor, schedule_timesteps: torch.Tensor | None = None
-    ) -> int:
+    def index_for_timestep(self, timestep: float | torch.Tensor, schedule_timesteps: torch.Tensor | None = None) -> int:
         """The stage of a timestep.
 
         Args:
@@ -217,17 +217,14 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
             raise ValueError(f"timestep must be one timestep, got {len(indices)}")
         return indices[0]
 
-    def _stage(self, timestep: float | torch.Tensor) -> int:
-        if self._step_index is not None:
-            return self._step_index
+    def _beginning(self, timestep: float | torch.Tensor) -> int:
+        """The stage at which a run begins whose first call is given `timestep`."""
         if self._begin_index is not None:
             return self._begin_index
-        if isinstance(timestep, torch.Tensor) and timestep.ndim > 0:
-            indices = set(_indices(timestep, self.timesteps))
-            if len(indices) != 1:
-                raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
-            return indices.pop()
-        return self.index_for_timestep(timestep)
+        indices = set(_indices(timestep, self.timesteps))
+        if len(indices) != 1:
+            raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
+        return indices.pop()
 
     def scale_model_input(self, sample: ArrayOrTensor, timestep: float | torch.Tensor) -> ArrayOrTensor:
         """`sample` as the network was trained to read it, divided by √(σ² + 1).
@@ -243,11 +240,15 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
             TypeError: If `sample` is not a floating-point tensor or array.
             ValueError: If a run begins and `timestep` is not in the schedule.
         """
-        tensor = _as_tensor("sample", sample)
-        stage = self._stage(timestep)
-        result = update.scaled(self._table.row(stage), tensor)
+        if isinstance(sample, np.ndarray):
+            return self.scale_model_input(_tensor(sample), timestep).numpy()
+        _check_floating("sample", sample)
+        stage = self._step_index
+        if stage is None:
+            stage = self._beginning(timestep)
+        scaled = self._input_scaling(stage, sample)
         self._step_index = stage
-        return _like(sample, result)
+        return scaled
 
     def _advance(
         self,
@@ -257,29 +258,31 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
         generator: Generators = None,
     ) -> tuple[ArrayOrTensor, ArrayOrTensor]:
         """One stage: the sample after it, and the clean sample that the network sees."""
-        x, m = _as_tensor("sample", sample), _as_tensor("model_output", model_output)
-        if isinstance(sample, torch.Tensor) != isinstance(model_output, torch.Tensor):
-            raise TypeError(
-                f"model_output must be a {type(sample).__name__} like sample, got a {type(model_output).__name__}"
-            )
-        _check_alike("model_output", m, "sample", x)
-        stage = self._stage(timestep)
-        if self._anchor is not None:
-            _check_alike("sample", x, "the sample at the start of this step", self._anchor)
-            if x.dtype != self._anchor.dtype:
-                raise ValueError(
-                    f"sample must keep the dtype it had at the start of this step, {self._anchor.dtype}, got {x.dtype}"
-                )
-        row = self._table.row(stage, anchored=self._anchor is not None)
-        noise = gaussian(m.shape, m.dtype, m.device, generator) if row.noise else None
-        advanced = update.advanced(row, x, m, self._anchor, noise)
-        denoised = update.denoised(row, x, m)
-        if stage + 1 == len(self._table):
+        if isinstance(sample, np.ndarray) and isinstance(model_output, np.ndarray):
+            advanced, denoised = self._advance(_tensor(model_output), timestep, _tensor(sample), generator)
+            return advanced.numpy(), denoised.numpy()
+        _check_floating("sample", sample)
+        _check_floating("model_output", model_output)
+        _check_alike("model_output", model_output, "sample", sample)
+        anchor, stage = self._anchor, self._step_index
+        if stage is None:
+            stage = self._beginning(timestep)
+        elif anchor is not None:
+            _check_alike("sample", sample, "the sample that started this step", anchor)
+            if sample.dtype is not anchor.dtype:
+                raise ValueError(f"sample must keep its dtype for the whole step, {anchor.dtype}, got {sample.dtype}")
+        row = self._table.row(stage, anchored=anchor is not None)
+        noise = None
+        if row.noise:
+            noise = gaussian(model_output.shape, model_output.dtype, model_output.device, generator)
+        advanced = update.advanced(row, sample, model_output, anchor, noise)
+        denoised = update.denoised(row, sample, model_output)
+        if stage == self._last_stage:
             self._forget_run()
         else:
             self._step_index = stage + 1
-            self._anchor = x if stage % 2 == 0 else None
-        return _like(sample, advanced), _like(sample, denoised)
+            self._anchor = sample if stage % 2 == 0 else None
+        return advanced, denoised
 
     def add_noise(
         self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor
@@ -299,19 +302,23 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diff
             TypeError: If a sample is not a floating-point tensor or array.
             ValueError: If a timestep is not in the schedule, or shapes do not fit.
         """
-        original, noise_ = _as_tensor("original_samples", original_samples), _as_tensor("noise", noise)
-        count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else np.size(timesteps)
+        if isinstance(original_samples, np.ndarray) and isinstance(noise, np.ndarray):
+            return self.add_noise(_tensor(original_samples), _tensor(noise), timesteps).numpy()
+        _check_floating("original_samples", original_samples)
+        _check_floating("noise", noise)
+        _check_broadcast(original_samples, noise)
+        count = np.size(timesteps)
+        if count not in (1, *original_samples.shape[:1]):
+            raise ValueError(
+                f"timesteps must hold one timestep, or one a sample for samples of shape "
+                f"{tuple(original_samples.shape)}, got {count}"
+            )
         if self._begin_index is None:
             stages = _indices(timesteps, self.timesteps)
         else:
-            stages = [self._begin_index if self._step_index is None else self._step_index] * count
-        if original.ndim and count not in (1, len(original)):
-            raise ValueError(
-                f"timesteps must hold one timestep, or one for each of the {len(original)} original_samples, got {count}"
-            )
-        _check_broadcast(original, noise_)
-        sigma = torch.from_numpy(self._table.stage_sigmas[stages]).to(original.device, torch.float32)
-        return _like(original_samples, update.noised(original, noise_, sigma.reshape(-1, *[1] * (original.ndim - 1))))
+            stages = [self._begin_index if self._step_index is None else self._step_index]
+        sigma = torch.from_numpy(self._table.stage_sigmas[stages])
+        return update.noised(original_samples, noise, sigma.reshape(-1, *[1] * (original_samples.ndim - 1)))
 
 
 def _sigma_curve(config: Any) -> str | None:
@@ -331,7 +338,7 @@ def _indices(timesteps: float | torch.Tensor | NDArray[Any], schedule: torch.Ten
     if isinstance(timesteps, torch.Tensor):
         if timesteps.untyped_storage().data_ptr() == schedule.untyped_storage().data_ptr() and timesteps.ndim < 2:
             first, stride = timesteps.storage_offset() - schedule.storage_offset(), (*timesteps.stride(), 0)[0]
-            return [first + i * stride for i in range(timesteps.numel())]
+            return [int(first + i * stride) for i in range(timesteps.numel())]
         timesteps = timesteps.detach().cpu().numpy()
     try:
         wanted = np.asarray(timesteps, dtype=np.float32).reshape(-1)
@@ -350,30 +357,23 @@ def _indices(timesteps: float | torch.Tensor | NDArray[Any], schedule: torch.Ten
     return [int(i) for i in order[matches.argmax(axis=1)]]
 
 
-def _as_tensor(name: str, value: object) -> torch.Tensor:
-    """The tensor itself, or a tensor that shares the array's memory where torch can."""
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind != "f":
-            raise TypeError(f"{name} must be a floating-point tensor or array, got an array of {value.dtype}")
-        native = value.astype(value.dtype.newbyteorder("="), copy=False)
-        readable = native.flags.writeable and min(native.strides, default=0) >= 0
-        return torch.from_numpy(native if readable else native.copy())
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A tensor that shares the array's memory, where torch can; the array itself if it holds no torch dtype."""
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    readable = native.flags.writeable and min(native.strides, default=0) >= 0
+    return torch.from_numpy(native if readable else native.copy())
+
+
+def _check_floating(name: str, value: object) -> None:
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a floating-point tensor or array, got {_check.shown(value)}")
+        raise TypeError(f"{name} must be a tensor, or all samples arrays, got {_check.shown(value)}")
     if not value.is_floating_point():
-        raise TypeError(f"{name} must be a floating-point tensor or array, got a tensor of {value.dtype}")
-    return value
-
-
-def _like(original: ArrayOrTensor, result: torch.Tensor) -> ArrayOrTensor:
-    return result.detach().numpy() if isinstance(original, np.ndarray) else result
+        raise TypeError(f"{name} must be floating point, got {value.dtype}")
 
 
 def _check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
     if tensor.shape != other.shape:
-        raise ValueError(
-            f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}"
-        )
+        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}")
     if tensor.device != other.device:
         raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}")
 

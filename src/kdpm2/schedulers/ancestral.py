@@ -1,14 +1,12 @@
 """`KDPM2AncestralDiscreteScheduler`: DPM2 at eta = 1, the sampler users know as "DPM2 a"."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kdpm2.noise import Generators
-from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 
 
 @dataclass
@@ -48,12 +46,12 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
     def step(
         self,
-        model_output: torch.Tensor | NDArray[Any],
+        model_output: ArrayOrTensor,
         timestep: float | torch.Tensor,
-        sample: torch.Tensor | NDArray[Any],
+        sample: ArrayOrTensor,
         generator: Generators = None,
         return_dict: bool = True,
-    ) -> KDPM2AncestralDiscreteSchedulerOutput | tuple[Any, Any]:
+    ) -> KDPM2AncestralDiscreteSchedulerOutput | tuple[ArrayOrTensor, ArrayOrTensor]:
         """Make one stage.
 
         Args:

@@ -1,13 +1,11 @@
 """`KDPM2DiscreteScheduler`: DPM2 at eta = 0, the sampler users know as "DPM2"."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 
 
 @dataclass
@@ -37,11 +35,11 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
     def step(
         self,
-        model_output: torch.Tensor | NDArray[Any],
+        model_output: ArrayOrTensor,
         timestep: float | torch.Tensor,
-        sample: torch.Tensor | NDArray[Any],
+        sample: ArrayOrTensor,
         return_dict: bool = True,
-    ) -> KDPM2DiscreteSchedulerOutput | tuple[Any, Any]:
+    ) -> KDPM2DiscreteSchedulerOutput | tuple[ArrayOrTensor, ArrayOrTensor]:
         """Make one stage.
 
         Args:

@@ -1,0 +1,115 @@
+r"""A pipeline for networks that work on pixels, conditioned on a class label or on nothing.
+
+Classifier-free guidance with scale s draws from the network's outputs with and without the label
+
+.. math:: m = m_{none} + s\,(m_{label} - m_{none})
+
+in one batched call. The noise of each image can come from a generator of its own, so that an image does not depend on
+what else is in the batch.
+
+References:
+    | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
+from PIL import Image
+
+from kdpm2 import _check
+from kdpm2.noise import Generators, gaussian
+from kdpm2.schedulers import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
+
+
+class PixelPipeline(DiffusionPipeline):
+    """Images from a `UNet2DModel` and one of kdpm2's schedulers.
+
+    Args:
+        unet: Trained on pixels in [-1, 1]. If it takes class labels, the last of them stands for "no label".
+        scheduler: An ancestral or a discrete KDPM2 scheduler, configured for the network.
+    """
+
+    def __init__(self, unet: UNet2DModel, scheduler: KDPM2AncestralDiscreteScheduler | KDPM2DiscreteScheduler) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels: Sequence[int] | None = None,
+        num_images: int | None = None,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 1.0,
+        generator: Generators = None,
+        output_type: Literal["pil", "np", "pt"] = "pil",
+    ) -> ImagePipelineOutput:
+        """Sample a batch of B images.
+
+        Args:
+            labels: B classes, for a network that takes them; each from 0 to the number of classes - 1, or that number
+                itself for "no label". None draws without labels.
+            num_images: B where no labels are given; 1 if None.
+            num_inference_steps: N, for 2N-1 network evaluations.
+            guidance_scale: s in the formula above, at least 0; 1 is the network's own distribution.
+            generator: One for the batch, or a list with one for each image.
+            output_type: "pil" for a list of images, "np" for a float array (B, H, W, C) in [0, 1], "pt" for a float
+                tensor (B, C, H, W) in [0, 1].
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument is out of range, or labels are given to a network that takes none.
+        """
+        _check.choice("output_type", output_type, ("pil", "np", "pt"))
+        guidance_scale = _check.number("guidance_scale", guidance_scale, 0, 100)
+        batch, classes = self._classes(labels, num_images)
+        height_width = np.broadcast_to(self.unet.config.sample_size, 2)
+        shape = (batch, self.unet.config.in_channels, *(int(n) for n in height_width))
+
+        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
+        noise = {"generator": generator} if isinstance(self.scheduler, KDPM2AncestralDiscreteScheduler) else {}
+        sample = gaussian(shape, self.unet.dtype, self.device, generator) * self.scheduler.init_noise_sigma
+        with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
+            for timestep in self.scheduler.timesteps:
+                scaled = self.scheduler.scale_model_input(sample, timestep)
+                model_output = self._guided(scaled, timestep, classes, guidance_scale)
+                sample = self.scheduler.step(model_output, timestep, sample, **noise, return_dict=False)[0]
+                progress.update()
+        return ImagePipelineOutput(_as_output((sample / 2 + 0.5).clamp(0, 1).float().cpu(), output_type))
+
+    def _classes(self, labels: Sequence[int] | None, num_images: int | None) -> tuple[int, torch.Tensor | None]:
+        count = self.unet.config.num_class_embeds
+        if labels is None:
+            batch = _check.integer("num_images", 1 if num_images is None else num_images, 1)
+            return batch, None if count is None else torch.full((batch,), count - 1, device=self.device)
+        if count is None:
+            raise ValueError(f"labels must be None for a network without classes, got {_check.shown(labels)}")
+        if num_images not in (None, len(labels)):
+            raise ValueError(f"num_images must be the number of labels, {len(labels)}, got {num_images}")
+        if not len(labels):
+            raise ValueError("labels must hold at least one label, got none")
+        checked = [_check.integer("each of labels", label, 0, count - 1) for label in labels]
+        return len(checked), torch.tensor(checked, device=self.device)
+
+    def _guided(
+        self, scaled: torch.Tensor, timestep: torch.Tensor, classes: torch.Tensor | None, guidance_scale: float
+    ) -> torch.Tensor:
+        if classes is None or guidance_scale == 1:
+            output: torch.Tensor = self.unet(scaled, timestep, classes).sample
+            return output
+        no_label = torch.full_like(classes, self.unet.config.num_class_embeds - 1)
+        both = self.unet(torch.cat([scaled, scaled]), timestep, torch.cat([no_label, classes])).sample
+        without, with_label = both.chunk(2)
+        return torch.lerp(without, with_label, guidance_scale)
+
+
+def _as_output(images: torch.Tensor, output_type: str) -> Any:
+    if output_type == "pt":
+        return images
+    arrays = images.permute(0, 2, 3, 1).numpy()
+    if output_type == "np":
+        return arrays
+    levels = (arrays * 255).round().astype(np.uint8)
+    return [Image.fromarray(level.squeeze(-1) if level.shape[-1] == 1 else level) for level in levels]
