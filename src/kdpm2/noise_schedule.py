@@ -95,7 +95,8 @@ def _linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float3
 
 def _scaled_linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:
     """Linear in the square root, the schedule of latent diffusion (https://arxiv.org/abs/2112.10752)."""
-    return (_linspace(beta_start**0.5, beta_end**0.5, count) ** 2).astype(np.float32)
+    roots = _linspace(beta_start**0.5, beta_end**0.5, count)
+    return np.asarray(roots * roots, dtype=np.float32)
 
 
 def _squared_cosine(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:

@@ -307,7 +307,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         _check_floating("original_samples", original_samples)
         _check_floating("noise", noise)
         _check_broadcast(original_samples, noise)
-        count = np.size(timesteps)
+        count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else np.size(timesteps)
         if count not in (1, *original_samples.shape[:1]):
             raise ValueError(
                 f"timesteps must hold one timestep, or one a sample for samples of shape "
