@@ -57,7 +57,7 @@ def _kdpm2() -> None:
 
 @app.command()
 def sample(
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps N; the network runs 2N-1 times.")] = 25,
+    steps: Annotated[int, typer.Option(help="Sampling steps N; the network runs 2N-1 times.")] = 25,
     number: Annotated[
         int | None, typer.Option(min=1, help="How many images.", show_default="100 digits, 1 image of a pipeline")
     ] = None,
@@ -239,7 +239,10 @@ def _draw_batch(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     if labels is not None:
         options = options | {"labels": labels}
-    images: list[Image.Image] = pipe(generator=generators, **options).images
+    try:
+        images: list[Image.Image] = pipe(generator=generators, **options).images
+    except ValueError as error:  # by the custom of diffusers and of kdpm2: an argument is not what it should be
+        raise typer.BadParameter(str(error)) from error
     return images
 
 

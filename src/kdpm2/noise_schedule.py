@@ -96,14 +96,15 @@ def _linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float3
 def _scaled_linear(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:
     """Linear in the square root, the schedule of latent diffusion (https://arxiv.org/abs/2112.10752)."""
     roots = _linspace(beta_start**0.5, beta_end**0.5, count)
-    return np.asarray(roots * roots, dtype=np.float32)
+    return roots * roots
 
 
 def _squared_cosine(beta_start: float, beta_end: float, count: int) -> NDArray[np.float32]:
     """The squared cosine of Nichol & Dhariwal, its betas capped; `beta_start` and `beta_end` play no part."""
     t = np.arange(count + 1) / count
     alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], _MAX_COSINE_BETA).astype(np.float32)
+    betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], _MAX_COSINE_BETA)
+    return np.asarray(betas, dtype=np.float32)
 
 
 BETA_SCHEDULES: dict[str, Callable[[float, float, int], NDArray[np.float32]]] = {

@@ -26,6 +26,8 @@ from kdpm2.table import dpm2
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
 
+# NumPy makes scalars of its own of what arrays without dimensions are computed to.
+_ARRAY = (np.ndarray, np.generic)
 _CURVE_FLAGS = {f"use_{curve}_sigmas": curve for curve in spacing.SIGMA_CURVES}
 
 
@@ -240,7 +242,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If `sample` is not a floating-point tensor or array.
             ValueError: If a run begins and `timestep` is not in the schedule.
         """
-        if isinstance(sample, np.ndarray):
+        if isinstance(sample, _ARRAY):
             return self.scale_model_input(_tensor(sample), timestep).numpy()
         _check_floating("sample", sample)
         stage = self._step_index
@@ -258,7 +260,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         generator: Generators = None,
     ) -> tuple[ArrayOrTensor, ArrayOrTensor]:
         """One stage: the sample after it, and the clean sample that the network sees."""
-        if isinstance(sample, np.ndarray) and isinstance(model_output, np.ndarray):
+        if isinstance(sample, _ARRAY) and isinstance(model_output, _ARRAY):
             advanced, denoised = self._advance(_tensor(model_output), timestep, _tensor(sample), generator)
             return advanced.numpy(), denoised.numpy()
         _check_floating("sample", sample)
@@ -302,7 +304,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If a sample is not a floating-point tensor or array.
             ValueError: If a timestep is not in the schedule, or shapes do not fit.
         """
-        if isinstance(original_samples, np.ndarray) and isinstance(noise, np.ndarray):
+        if isinstance(original_samples, _ARRAY) and isinstance(noise, _ARRAY):
             return self.add_noise(_tensor(original_samples), _tensor(noise), timesteps).numpy()
         _check_floating("original_samples", original_samples)
         _check_floating("noise", noise)
@@ -340,10 +342,10 @@ def _indices(timesteps: float | torch.Tensor | NDArray[Any], schedule: torch.Ten
             first, stride = timesteps.storage_offset() - schedule.storage_offset(), (*timesteps.stride(), 0)[0]
             return [int(first + i * stride) for i in range(timesteps.numel())]
         timesteps = timesteps.detach().cpu().numpy()
-    try:
-        wanted = np.asarray(timesteps, dtype=np.float32).reshape(-1)
-    except (TypeError, ValueError):
-        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}") from None
+    wanted = np.asarray(timesteps).reshape(-1)
+    if wanted.dtype.kind not in "iuf":
+        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}")
+    wanted = wanted.astype(np.float32)
     known = schedule.cpu().numpy()
     # Steps first, then midpoints; argmax finds the first match in that order.
     order = np.concatenate([np.arange(0, len(known), 2), np.arange(1, len(known), 2)])
@@ -358,8 +360,8 @@ def _indices(timesteps: float | torch.Tensor | NDArray[Any], schedule: torch.Ten
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor that shares the array's memory, where torch can; the array itself if it holds no torch dtype."""
-    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    """A tensor that shares the array's memory, where torch can."""
+    native = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     readable = native.flags.writeable and min(native.strides, default=0) >= 0
     return torch.from_numpy(native if readable else native.copy())
 

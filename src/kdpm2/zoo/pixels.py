@@ -65,6 +65,8 @@ class PixelPipeline(DiffusionPipeline):
         _check.choice("output_type", output_type, ("pil", "np", "pt"))
         guidance_scale = _check.number("guidance_scale", guidance_scale, 0, 100)
         batch, classes = self._classes(labels, num_images)
+        if classes is None and guidance_scale != 1:
+            raise ValueError(f"guidance_scale must be 1 for a network without classes, got {guidance_scale:g}")
         height_width = np.broadcast_to(self.unet.config.sample_size, 2)
         shape = (batch, self.unet.config.in_channels, *(int(n) for n in height_width))
 

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from kdpm2 import noise_schedule, spacing, table, update
+
+SCHEDULE = noise_schedule.discrete()
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def made(prediction_type: str = "v_prediction") -> table.StageTable:
+    return table.dpm2(SCHEDULE, spacing.steps(SCHEDULE, 4), prediction_type)
+
+
+def tensors(dtype: torch.dtype) -> list[torch.Tensor]:
+    return [torch.randn(400).to(dtype) for _ in range(4)]
+
+
+def half_a_unit_in_the_last_place(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    _, exponent = torch.frexp(value)
+    return torch.ldexp(torch.ones_like(value) * torch.finfo(dtype).eps / 4, exponent)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("stage", range(7))
+def test_half_precision_is_within_half_a_unit_of_float64(dtype: torch.dtype, prediction_type: str, stage: int) -> None:
+    row = made(prediction_type).row(stage)
+    x, m, anchor, noise = tensors(dtype)
+    after = update.advanced(row, x, m, anchor if row.anchor else None, noise if row.noise else None)
+    exact = sum(
+        coefficient * tensor.double()
+        for coefficient, tensor in ((row.x, x), (row.model, m), (row.anchor, anchor), (row.noise, noise))
+    )
+    assert isinstance(exact, torch.Tensor)
+    # Besides the one rounding there is that of float32 terms, relative to the largest of them.
+    slack = 4 * torch.finfo(torch.float32).eps * (abs(row.x) + abs(row.model) + row.anchor + row.noise) * 4
+    assert ((after.double() - exact).abs() <= half_a_unit_in_the_last_place(exact, dtype) + slack).all()
+    assert after.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_are_new_and_arguments_unchanged(dtype: torch.dtype) -> None:
+    given = tensors(dtype)
+    before = [tensor.clone() for tensor in given]
+    x, m, anchor, noise = given
+    for prediction_type in ("epsilon", "sample", "v_prediction"):
+        stages = made(prediction_type)
+        scaling = update.InputScaling(stages)
+        for stage in range(len(stages)):
+            row = stages.row(stage)
+            results = [
+                scaling(stage, x),
+                update.advanced(row, x, m, anchor if row.anchor else None, noise if row.noise else None),
+                update.denoised(row, x, m),
+            ]
+            for result in results:
+                assert result.dtype == dtype
+                assert result.data_ptr() not in {tensor.data_ptr() for tensor in given}
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scaling(dtype: torch.dtype) -> None:
+    stages = made()
+    x, *_ = tensors(dtype)
+    for stage, sigma in enumerate(stages.stage_sigmas):
+        expected = x.double() / (sigma**2 + 1) ** 0.5
+        torch.testing.assert_close(update.InputScaling(stages)(stage, x), expected.to(dtype))
+
+
+def test_mixed_dtypes_are_computed_in_the_wider_one() -> None:
+    row = made().row(0)
+    x, m, *_ = tensors(torch.float64)
+    after = update.advanced(row, x.half(), m)
+    assert after.dtype == torch.float16
+    assert torch.equal(after, (row.x * x.half().double() + row.model * m).half())
+
+
+def test_gradients_flow_through_a_stage() -> None:
+    row = made().row(1)
+    x, m, anchor, noise = (t.requires_grad_() for t in tensors(torch.float64)[:4])
+    update.advanced(row, x, m, anchor, noise).sum().backward()
+    for tensor, coefficient in ((x, row.x), (m, row.model), (anchor, row.anchor), (noise, row.noise)):
+        assert tensor.grad is not None
+        torch.testing.assert_close(tensor.grad, torch.full_like(tensor, coefficient))
