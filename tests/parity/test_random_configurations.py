@@ -4,7 +4,7 @@ Ours is always compared with the same loop in extended precision as well, since 
 
 - Its ancestral `sigmas_up` and `sigmas_down` are roots of differences of float32 numbers. Where neighbouring sigmas
   are nearly equal or far apart these lose digits, which `float32_loss` measures. At 2 or 3 steps, and at 4 on beta
-  sigmas, the midpoint is visibly off.
+  sigmas, the midpoint is visibly off, or NaN.
 - A sample that starts at the 20,000 of "squaredcos_cap_v2" is known to 1e-3 at best in float32, as are its
   sigmas. The ancestral class makes NaN of this schedule: `test_where_diffusers_is_wrong` has it.
 - "trailing" makes one step too many now and then; where a curve joins the first and last sigma, it joins wrong ones.
@@ -181,6 +181,8 @@ def test_same_samples(index: int) -> None:
         difference = largest_difference(our_samples, list(run(reference, drawn, x)))
         if start % 2 or (drawn.begin is None and ours.timesteps[0] == ours.timesteps[2]):
             assert not difference < 1e-3
+        elif np.isnan(difference):
+            assert not float32_loss(exact_sigmas) < 1  # its sigmas_down is 0, and the logarithm of that infinite
         else:
             assert difference < allowed(drawn, exact_sigmas)
 

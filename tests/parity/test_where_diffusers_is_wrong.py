@@ -278,7 +278,7 @@ def test_misuse_changes_nothing() -> None:
             lambda: disturbed.scale_model_input([1.0], 999),
         ]
         for attempt in attempts:
-            with pytest.raises((TypeError, ValueError, RuntimeError)):
+            with pytest.raises((TypeError, ValueError)):
                 attempt()
 
     generator = torch.Generator().manual_seed(1)

@@ -115,8 +115,8 @@ def test_a_step_is_finished_with_the_kind_of_sample_it_started_with(scheduler: A
     [
         (torch.ones(2).long(), torch.ones(2), "sample must be floating point, got torch.int64"),
         (torch.ones(2), torch.ones(2) * 1j, "model_output must be floating point, got torch.complex64"),
-        ([1.0, 2.0], torch.ones(2), r"sample must be a tensor, or all samples arrays, got \[1.0, 2.0\]"),
-        (torch.ones(2), np.ones(2), "model_output must be a tensor, or all samples arrays"),
+        ([1.0, 2.0], torch.ones(2), r"sample must be a tensor, or all samples NumPy arrays, got \[1.0, 2.0\]"),
+        (torch.ones(2), np.ones(2), "model_output must be a tensor, or all samples NumPy arrays"),
         (np.ones(2, dtype=int), np.ones(2), "sample must be floating point, got torch.int64"),
     ],
 )
@@ -194,6 +194,13 @@ def test_noise_within_a_run_is_that_of_the_stage(scheduler: Any) -> None:
 def test_noise_that_does_not_fit_is_refused(scheduler: Any, noise: torch.Tensor, timesteps: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         scheduler.add_noise(torch.zeros(3, 2), noise.mT if noise.shape == (2, 3) else noise, torch.tensor(timesteps))
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", ["cpu"]])
+def test_a_device_that_is_not_there_is_refused(scheduler: Any, device: Any) -> None:
+    with pytest.raises(ValueError, match="device must be one that torch can use here, got"):
+        scheduler.set_timesteps(3, device=device)
+    assert len(scheduler.timesteps) == 9
 
 
 def test_nan_is_kept(scheduler: Any) -> None:

@@ -122,7 +122,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             config.num_train_timesteps if num_train_timesteps is None else num_train_timesteps,
         )
         table = dpm2(self._schedule, steps, config.prediction_type, self._eta)
-        self.timesteps = torch.from_numpy(table.stage_timesteps.astype(np.float32)).to(device)
+        self.timesteps = _on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         self._table = table
         self._last_stage = len(table) - 1
         self._input_scaling = update.InputScaling(table)
@@ -330,6 +330,14 @@ def _sigma_curve(config: Any) -> str | None:
     return _CURVE_FLAGS[chosen[0]] if chosen else None
 
 
+def _on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:
+    try:
+        return tensor.to(device)
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that torch can use here, got {_check.shown(device)}: {reason}") from error
+
+
 def held(per_step: NDArray[np.float64]) -> torch.Tensor:
     """Values of the steps in the layout in which diffusers holds them for its stages."""
     doubled = np.concatenate([per_step[:1], np.repeat(per_step[1:], 2), per_step[-1:]])
@@ -368,7 +376,7 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
 
 def _check_floating(name: str, value: object) -> None:
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, or all samples arrays, got {_check.shown(value)}")
+        raise TypeError(f"{name} must be a tensor, or all samples NumPy arrays, got {_check.shown(value)}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
 
