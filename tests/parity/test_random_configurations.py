@@ -213,14 +213,16 @@ def check_schedule(reference: Any, ours: Any, drawn: Drawn, exact_sigmas: torch.
 
 def check_add_noise(reference: Any, ours: Any, drawn: Drawn) -> None:
     clean, noise = torch.randn(3, 2, 4, dtype=drawn.dtype), torch.randn(3, 2, 4, dtype=drawn.dtype)
-    stages = torch.tensor(2 * np.random.default_rng(drawn.steps).integers(0, drawn.steps, 3))
+    rng = np.random.default_rng(drawn.steps)
+    stages = torch.tensor(2 * rng.integers(0, drawn.steps, 3))
     # Where Karras' rounding makes two timesteps equal, diffusers finds the second one.
     if all((ours.timesteps[::2] == t).sum() == 1 for t in ours.timesteps[stages]):
         ours_noisy = ours.add_noise(clean, noise, ours.timesteps[stages])
         theirs_noisy = reference.add_noise(clean, noise, reference.timesteps[stages])
         torch.testing.assert_close(ours_noisy, theirs_noisy, rtol=2e-6, atol=2e-6)
-    ours.set_begin_index(int(stages[0]))
-    reference.set_begin_index(int(stages[0]))
+    begin = int(rng.integers(0, 2 * drawn.steps - 1))
+    ours.set_begin_index(begin)
+    reference.set_begin_index(begin)
     timesteps = reference.timesteps[:1].repeat(3)
     ours_noisy, theirs_noisy = ours.add_noise(clean, noise, timesteps), reference.add_noise(clean, noise, timesteps)
     torch.testing.assert_close(ours_noisy, theirs_noisy, rtol=2e-6, atol=2e-6)

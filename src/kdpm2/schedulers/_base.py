@@ -291,6 +291,9 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     ) -> ArrayOrTensor:
         """Noisy samples: original_samples + σ · noise, each at its own noise level.
 
+        The level of a midpoint is that of the step after it, as in diffusers: inpainting, which adds noise in mid-run,
+        gives the same pictures.
+
         Args:
             original_samples: Shape (B, ...), floating point.
             noise: A shape that broadcasts with it: standard normal noise.
@@ -319,7 +322,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             stages = _indices(timesteps, self.timesteps)
         else:
             stages = [self._begin_index if self._step_index is None else self._step_index]
-        sigma = torch.from_numpy(self._table.stage_sigmas[stages])
+        sigma = torch.from_numpy(self._table.sigmas[[(stage + 1) // 2 for stage in stages]])
         return update.noised(original_samples, noise, sigma.reshape(-1, *[1] * (original_samples.ndim - 1)))
 
 

@@ -1,0 +1,114 @@
+"""Stable Diffusion in miniature: the real classes with small random networks, so that nothing is downloaded."""
+
+import json
+import string
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+PROMPT_LENGTH = 16
+WIDTH = 16
+SMALL = {
+    "sample_size": 8,
+    "block_out_channels": (WIDTH,),
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "norm_num_groups": 4,
+}
+CLASSES = 4
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small lose more by handing work to a second thread than they gain."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_network(build: Callable[..., Any], *args: Any, **config: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build(*args, **config).eval()
+
+
+@pytest.fixture(scope="session")
+def components(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What every Stable Diffusion pipeline takes, besides its network and its scheduler."""
+    tokenizer = spelling_tokenizer(tmp_path_factory)
+    text_config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=PROMPT_LENGTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    autoencoder = random_network(
+        AutoencoderKL,
+        block_out_channels=(8, WIDTH),
+        norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        sample_size=16,
+    )
+    return {
+        "vae": autoencoder,
+        "text_encoder": random_network(CLIPTextModel, text_config),
+        "tokenizer": tokenizer,
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+
+
+def spelling_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A CLIP tokenizer that knows the letters and no way to merge them."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    letters = string.ascii_lowercase
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=PROMPT_LENGTH)
+
+
+@pytest.fixture(scope="session")
+def unets() -> dict[int, Any]:
+    """Networks on latents by their input channels: 4, or 9 for one that is shown the mask and the masked image too."""
+    return {
+        channels: random_network(
+            UNet2DConditionModel,
+            **SMALL,
+            in_channels=channels,
+            out_channels=4,
+            down_block_types=("CrossAttnDownBlock2D",),
+            mid_block_type=None,
+            up_block_types=("CrossAttnUpBlock2D",),
+            cross_attention_dim=WIDTH,
+        )
+        for channels in (4, 9)
+    }
+
+
+@pytest.fixture(scope="session")
+def pixel_unets() -> dict[int | None, Any]:
+    """Networks on pixels by the number of their classes."""
+    return {
+        classes: random_network(
+            UNet2DModel,
+            **SMALL,
+            num_class_embeds=classes,
+            down_block_types=("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",),
+        )
+        for classes in (None, CLASSES)
+    }
