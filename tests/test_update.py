@@ -26,7 +26,7 @@ def half_a_unit_in_the_last_place(value: torch.Tensor, dtype: torch.dtype) -> to
 def test_half_precision_is_within_half_a_unit_of_float64(dtype: torch.dtype, prediction_type: str, stage: int) -> None:
     row = made(prediction_type).row(stage)
     x, m, anchor, noise = tensors(dtype)
-    after = update.advanced(row, x, m, anchor if row.anchor else None, noise if row.noise else None)
+    after, _ = update.apply(row, x, m, anchor if row.anchor else None, noise if row.noise else None)
     exact = sum(
         coefficient * tensor.double()
         for coefficient, tensor in ((row.x, x), (row.model, m), (row.anchor, anchor), (row.noise, noise))
@@ -50,8 +50,7 @@ def test_results_are_new_and_arguments_unchanged(dtype: torch.dtype) -> None:
             row = stages.row(stage)
             results = [
                 scaling(stage, x),
-                update.advanced(row, x, m, anchor if row.anchor else None, noise if row.noise else None),
-                update.denoised(row, x, m),
+                *update.apply(row, x, m, anchor if row.anchor else None, noise if row.noise else None),
             ]
             for result in results:
                 assert result.dtype == dtype
@@ -71,15 +70,16 @@ def test_scaling(dtype: torch.dtype) -> None:
 def test_mixed_dtypes_are_computed_in_the_wider_one() -> None:
     row = made().row(0)
     x, m, *_ = tensors(torch.float64)
-    after = update.advanced(row, x.half(), m)
+    after, denoised = update.apply(row, x.half(), m)
     assert after.dtype == torch.float16
     assert torch.equal(after, (row.x * x.half().double() + row.model * m).half())
+    assert torch.equal(denoised, (row.denoised_x * x.half().double() + row.denoised_model * m).half())
 
 
 def test_gradients_flow_through_a_stage() -> None:
     row = made().row(1)
     x, m, anchor, noise = (t.requires_grad_() for t in tensors(torch.float64)[:4])
-    update.advanced(row, x, m, anchor, noise).sum().backward()
+    update.apply(row, x, m, anchor, noise)[0].sum().backward()
     for tensor, coefficient in ((x, row.x), (m, row.model), (anchor, row.anchor), (noise, row.noise)):
         assert tensor.grad is not None
         torch.testing.assert_close(tensor.grad, torch.full_like(tensor, coefficient))

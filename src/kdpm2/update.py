@@ -35,14 +35,14 @@ class InputScaling:
         return sample.to(working).mul_(scales[stage]).to(dtype)
 
 
-def advanced(
+def apply(
     row: Row,
     sample: torch.Tensor,
     model_output: torch.Tensor,
     anchor: torch.Tensor | None = None,
     noise: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The sample after the stage.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sample after the stage, and the network's estimate of the clean sample.
 
     Args:
         row: The stage's coefficients.
@@ -52,7 +52,7 @@ def advanced(
         noise: Same shape: a standard normal draw; needed if `row.noise` is not 0.
 
     Returns:
-        A new tensor with the shape, dtype and device of `sample`.
+        Two new tensors with the shape, dtype and device of `sample`.
     """
     dtype = sample.dtype
     if dtype is not torch.float32 or model_output.dtype is not torch.float32:
@@ -61,24 +61,15 @@ def advanced(
         anchor = None if anchor is None else anchor.to(working)
         noise = None if noise is None else noise.to(working)
     if anchor is None:
-        total = _sum(row.x, sample, row.model, model_output)
+        advanced = _sum(row.x, sample, row.model, model_output)
     elif row.x == 0:
-        total = _sum(row.anchor, anchor, row.model, model_output)
+        advanced = _sum(row.anchor, anchor, row.model, model_output)
     else:
-        total = _sum(row.anchor, anchor, row.x, sample).add_(model_output, alpha=row.model)
+        advanced = _sum(row.anchor, anchor, row.x, sample).add_(model_output, alpha=row.model)
     if noise is not None:
-        total.add_(noise, alpha=row.noise)
-    return total if total.dtype is dtype else total.to(dtype)
-
-
-def denoised(row: Row, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
-    """The network's estimate of the clean sample, as a new tensor with the shape, dtype and device of `sample`."""
-    dtype = sample.dtype
-    if dtype is not torch.float32 or model_output.dtype is not torch.float32:
-        working = _working_dtype(dtype, model_output.dtype)
-        sample, model_output = sample.to(working), model_output.to(working)
-    total = _sum(row.denoised_x, sample, row.denoised_model, model_output)
-    return total if total.dtype is dtype else total.to(dtype)
+        advanced.add_(noise, alpha=row.noise)
+    denoised = _sum(row.denoised_x, sample, row.denoised_model, model_output)
+    return (advanced, denoised) if dtype is torch.float32 else (advanced.to(dtype), denoised.to(dtype))
 
 
 def noised(sample: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

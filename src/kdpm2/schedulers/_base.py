@@ -277,14 +277,13 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         noise = None
         if row.noise:
             noise = gaussian(model_output.shape, model_output.dtype, model_output.device, generator)
-        advanced = update.advanced(row, sample, model_output, anchor, noise)
-        denoised = update.denoised(row, sample, model_output)
+        result = update.apply(row, sample, model_output, anchor, noise)
         if stage == self._last_stage:
             self._forget_run()
         else:
             self._step_index = stage + 1
             self._anchor = sample if stage % 2 == 0 else None
-        return advanced, denoised
+        return result
 
     def add_noise(
         self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor
