@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: sample test test-all lint train evaluate bench
+.PHONY: sample test test-all lint train bench
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png

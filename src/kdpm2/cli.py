@@ -46,7 +46,7 @@ class Spacing(str, Enum):
     trailing = "trailing"
 
 
-SAMPLER_NAMES = {Sampler.ancestral: "DPM2 a", Sampler.discrete: "DPM2"}
+SAMPLER_NAMES = {"ancestral": "DPM2 a", "discrete": "DPM2"}
 DIGITS = 100
 
 
@@ -101,40 +101,42 @@ def sample(
 
     from kdpm2 import contact_sheet
 
-    curve = next((name for name in Sigmas.__members__ if pipe.scheduler.config.get(f"use_{name}_sigmas")), "plain")
-    command = {
+    options = {
         "--steps": steps,
         "--number": len(images),
         "--seed": seed,
         "--labels": classes and ",".join(map(str, classes)),
         "--sampler": sampler.value,
-        "--sigmas": curve,
+        "--sigmas": _curve(pipe.scheduler.config),
         "--spacing": pipe.scheduler.config.timestep_spacing,
         "--guidance-scale": guidance_scale,
         "--pipeline": pipeline,
         "--prompt": prompt,
     }
+    contact_sheet.save(contact_sheet.tiled(images), output, _text_chunks(options, images[0].size))
+    typer.echo(f"{output}: {len(images)} images")
+
+
+def _text_chunks(options: dict[str, Any], size: tuple[int, int]) -> dict[str, str]:
     settings = {
-        "Steps": steps,
-        "Sampler": SAMPLER_NAMES[sampler],
-        "Schedule type": curve.capitalize(),
-        "CFG scale": guidance_scale,
-        "Seed": seed,
-        "Size": "x".join(map(str, images[0].size)),
-        "Model": pipeline or "kdpm2 digits",
+        "Steps": options["--steps"],
+        "Sampler": SAMPLER_NAMES[options["--sampler"]],
+        "Schedule type": options["--sigmas"].capitalize(),
+        "CFG scale": options["--guidance-scale"],
+        "Seed": options["--seed"],
+        "Size": "x".join(map(str, size)),
+        "Model": options["--pipeline"] or "kdpm2 digits",
         "Version": f"kdpm2 {kdpm2.__version__}",
     }
-    subject = prompt or ("" if classes is None else "digits " + ",".join(map(str, classes)))
-    text = {
-        "parameters": subject
-        + "\n"
-        + ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None),
-        "command": shlex.join(
-            ["kdpm2", "sample", *(str(x) for kv in command.items() if kv[1] is not None for x in kv)]
-        ),
-    }
-    contact_sheet.save(contact_sheet.tiled(images), output, text)
-    typer.echo(f"{output}: {len(images)} images")
+    subject = options["--prompt"] or (f"digits {options['--labels']}" if options["--labels"] else "")
+    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None)
+    given = [(option, str(value)) for option, value in options.items() if value is not None]
+    command = shlex.join(["kdpm2", "sample", *(word for pair in given for word in pair)])
+    return {"parameters": f"{subject}\n{listed}", "command": command}
+
+
+def _curve(config: Any) -> str:
+    return next((name for name in Sigmas.__members__ if config.get(f"use_{name}_sigmas")), Sigmas.plain.value)
 
 
 def _refuse(option: str, why: str) -> NoReturn:
