@@ -244,7 +244,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         """
         if isinstance(sample, _ARRAY):
             return self.scale_model_input(_tensor(sample), timestep).numpy()
-        _check_floating("sample", sample)
+        _floating("sample", sample)
         stage = self._step_index
         if stage is None:
             stage = self._beginning(timestep)
@@ -263,8 +263,6 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         if isinstance(sample, _ARRAY) and isinstance(model_output, _ARRAY):
             advanced, denoised = self._advance(_tensor(model_output), timestep, _tensor(sample), generator)
             return advanced.numpy(), denoised.numpy()
-        _check_floating("sample", sample)
-        _check_floating("model_output", model_output)
         _check_alike("model_output", model_output, "sample", sample)
         anchor, stage = self._anchor, self._step_index
         if stage is None:
@@ -308,9 +306,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         """
         if isinstance(original_samples, _ARRAY) and isinstance(noise, _ARRAY):
             return self.add_noise(_tensor(original_samples), _tensor(noise), timesteps).numpy()
-        _check_floating("original_samples", original_samples)
-        _check_floating("noise", noise)
-        _check_broadcast(original_samples, noise)
+        _check_broadcast(_floating("original_samples", original_samples), _floating("noise", noise))
         count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else np.size(timesteps)
         if count not in (1, *original_samples.shape[:1]):
             raise ValueError(
@@ -376,18 +372,29 @@ def _tensor(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(native if readable else native.copy())
 
 
-def _check_floating(name: str, value: object) -> None:
+def _floating(name: str, value: object) -> torch.Tensor:
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} must be a tensor, or all samples NumPy arrays, got {_check.shown(value)}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
+    return value
 
 
-def _check_alike(name: str, tensor: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
-    if tensor.shape != other.shape:
-        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(tensor.shape)}")
-    if tensor.device != other.device:
-        raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {tensor.device}")
+def _check_alike(name: str, value: object, other_name: str, other: object) -> None:
+    """Both are floating-point tensors of one shape on one device: the one check that every stage pays for."""
+    if (
+        isinstance(value, torch.Tensor)
+        and isinstance(other, torch.Tensor)
+        and value.shape == other.shape
+        and value.device == other.device
+        and value.is_floating_point()
+        and other.is_floating_point()
+    ):
+        return
+    value, other = _floating(name, value), _floating(other_name, other)
+    if value.shape != other.shape:
+        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(value.shape)}")
+    raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {value.device}")
 
 
 def _check_broadcast(original: torch.Tensor, noise: torch.Tensor) -> None:
