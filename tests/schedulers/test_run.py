@@ -97,14 +97,14 @@ def test_a_run_cannot_begin_elsewhere(scheduler: Any, timestep: Any, error: type
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x[:1], r"sample must have the shape of the sample that started this step, \(2, 3\), got \(1, 3\)"),
-        (lambda x: x.double(), "sample must keep its dtype for the whole step, torch.float32, got torch.float64"),
-        (lambda x: x.to("meta"), "sample must be on the device of the sample that started this step, cpu, got meta"),
+        (lambda x: x[:1], r"\(torch.Size\(\[2, 3\]\), .* got \(torch.Size\(\[1, 3\]\), "),
+        (lambda x: x.double(), "torch.float32, .* got .* torch.float64"),
+        (lambda x: x.to("meta"), "device.type='cpu'.*, got .*device.type='meta'"),
     ],
 )
 def test_a_step_is_finished_with_the_kind_of_sample_it_started_with(scheduler: Any, change: Any, message: str) -> None:
     stage(scheduler, scheduler.timesteps[0])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="sample must keep the shape, dtype and device that it had.*" + message):
         stage(scheduler, scheduler.timesteps[1], change(torch.ones(2, 3)))
     assert scheduler.step_index == 1
     stage(scheduler, scheduler.timesteps[1])

@@ -267,10 +267,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         anchor, stage = self._anchor, self._step_index
         if stage is None:
             stage = self._beginning(timestep)
-        elif anchor is not None:
-            _check_alike("sample", sample, "the sample that started this step", anchor)
-            if sample.dtype is not anchor.dtype:
-                raise ValueError(f"sample must keep its dtype for the whole step, {anchor.dtype}, got {sample.dtype}")
+        elif anchor is not None and _kind(sample) != _kind(anchor):
+            raise ValueError(
+                f"sample must keep the shape, dtype and device that it had when this step started, {_kind(anchor)}, "
+                f"got {_kind(sample)}"
+            )
         row = self._table.row(stage, anchored=anchor is not None)
         noise = None
         if row.noise:
@@ -378,6 +379,10 @@ def _floating(name: str, value: object) -> torch.Tensor:
     if not value.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {value.dtype}")
     return value
+
+
+def _kind(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _check_alike(name: str, value: object, other_name: str, other: object) -> None:
