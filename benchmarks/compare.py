@@ -75,7 +75,7 @@ def loop(scheduler: Any, shape: tuple[int, ...], steps: int = 50) -> Callable[[]
     timesteps = scheduler.timesteps.unbind()
 
     def run() -> int:
-        scheduler._step_index = None  # diffusers' class does not start over by itself
+        scheduler._step_index = scheduler.sample = None  # diffusers' class does not start over by itself
         for timestep in timesteps:
             scheduler.scale_model_input(sample, timestep)
             scheduler.step(model_output, timestep, sample, return_dict=False)

@@ -90,7 +90,7 @@ def test_unconditional_pipelines(unconditional: Path, tmp_path: Path, options: s
         ("--labels 1,x", "must be whole numbers separated by commas, got '1,x'"),
         ("--labels 12", "each of labels must be an integer from 0 to 10, got 12"),
         ("--steps 0", "num_inference_steps must be an integer at least 1, got 0"),
-        ("--steps 1001 --spacing trailing", "num_inference_steps must be at most num_train_timesteps=1000"),
+        ("--steps 1001 --spacing leading", "num_inference_steps must be at most num_train_timesteps=1000"),
         ("--guidance-scale -3", "guidance_scale must be a number from 0 to 100, got -3"),
         ("--prompt cat", "this pipeline takes none"),
         ("--device abacus", "'abacus' cannot be used here"),

@@ -128,19 +128,22 @@ def discrete(
         beta_start: First beta, in (0, 1).
         beta_end: Last beta, in (0, 1).
         beta_schedule: "linear", "scaled_linear" (linear in the root) or "squaredcos_cap_v2" (which ignores the ends).
-        trained_betas: Shape (T,) with T at least `num_train_timesteps`: the betas themselves, instead of a formula.
+        trained_betas: Shape (T,) with T at least `num_train_timesteps`: the betas themselves. The other
+            three then play no part.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or no usable schedule follows from it.
     """
     count = _check.integer("num_train_timesteps", num_train_timesteps, 1)
-    formula = BETA_SCHEDULES[_check.choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
-    start = _check.number("beta_start", beta_start, 0, 1)
-    end = _check.number("beta_end", beta_end, 0, 1)
-    betas = formula(start, end, count) if trained_betas is None else _as_betas(trained_betas, count)
+    if trained_betas is not None:
+        source, betas = "trained_betas", _as_betas(trained_betas, count)
+    else:
+        formula = BETA_SCHEDULES[_check.choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
+        start = _check.number("beta_start", beta_start, 0, 1)
+        end = _check.number("beta_end", beta_end, 0, 1)
+        source, betas = f"beta_start={start:g}, beta_end={end:g}", formula(start, end, count)
     if not np.all((betas > 0) & (betas < 1)):
-        source = f"beta_start={start:g}, beta_end={end:g}" if trained_betas is None else "trained_betas"
         wrong = betas[~((betas > 0) & (betas < 1))][0]
         raise ValueError(f"{source}: every beta must lie between 0 and 1, both excluded, got {wrong:g}")
     return NoiseSchedule(betas)

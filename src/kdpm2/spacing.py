@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 
 class Steps(NamedTuple):
-    """Where each of N steps starts: `sigmas` (N,), strictly decreasing and positive, and their `timesteps` (N,)."""
+    """Where each of N steps starts: `sigmas` (N,), positive and decreasing, and their `timesteps` (N,)."""
 
     sigmas: Floats
     timesteps: Floats
@@ -108,7 +108,8 @@ def steps(
 
     Args:
         schedule: What the model was trained on.
-        num_inference_steps: N, at least 1; at most the trained timesteps for "leading" and "trailing".
+        num_inference_steps: N, at least 1; at most the trained timesteps for "leading", and for
+            "trailing" without a curve.
         timestep_spacing: "linspace", "leading" or "trailing".
         steps_offset: Added to every "leading" timestep, as far as the trained range allows; at least 0.
         sigma_curve: "karras", "exponential" or "beta" between the first and the last spaced sigma; None keeps all.
@@ -125,7 +126,7 @@ def steps(
     trained = len(schedule) if num_train_timesteps is None else num_train_timesteps
     trained = _check.integer("num_train_timesteps", trained, 1, len(schedule))
     _check.choice("timestep_spacing", timestep_spacing, TIMESTEP_SPACINGS)
-    if count > trained and timestep_spacing != "linspace":
+    if count > trained and (timestep_spacing == "leading" or (timestep_spacing == "trailing" and sigma_curve is None)):
         raise ValueError(
             f"num_inference_steps must be at most num_train_timesteps={trained} with "
             f"timestep_spacing={timestep_spacing!r}, got {count}"

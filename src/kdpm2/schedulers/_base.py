@@ -6,8 +6,8 @@ stage counts up by itself. After the last stage both are dropped, and the next c
 
 A timestep tensor taken from `timesteps` is a view of it, and its storage offset is its index: nothing is compared and
 nothing copied from the device, and equal timesteps are told apart. Only a number, or a tensor from elsewhere, is looked
-up by value, among the stages that start a step before the midpoints: at eta = 1 each midpoint has the timestep of the
-step that follows it, and a run that continues an image starts with a step.
+up by value, among the stages that start a step before the midpoints: at eta = 1 each midpoint has the sigma of the step
+that follows it, mostly its timestep too, and a run that continues an image starts with a step.
 """
 
 from dataclasses import dataclass
@@ -156,7 +156,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     @property
     def state_in_first_order(self) -> bool:
         """Whether the next call of `step` starts a step, rather than finishing one from its midpoint."""
-        return self._step_index is None or self._step_index % 2 == 0
+        stage = self._begin_index if self._step_index is None else self._step_index
+        return stage is None or stage % 2 == 0
 
     @property
     def init_noise_sigma(self) -> torch.Tensor:
@@ -213,17 +214,22 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If `timestep` is neither a number nor a tensor of numbers.
             ValueError: If it is not one timestep, or is not in the schedule.
         """
-        schedule = self.timesteps if schedule_timesteps is None else schedule_timesteps
-        indices = _indices(timestep, schedule)
+        indices = self._indices(timestep) if schedule_timesteps is None else _found(timestep, schedule_timesteps)
         if len(indices) != 1:
             raise ValueError(f"timestep must be one timestep, got {len(indices)}")
         return indices[0]
+
+    def _indices(self, timesteps: float | torch.Tensor) -> list[int]:
+        if isinstance(timesteps, torch.Tensor) and timesteps.ndim < 2 and _share_memory(timesteps, self.timesteps):
+            first, stride = timesteps.storage_offset() - self.timesteps.storage_offset(), (*timesteps.stride(), 0)[0]
+            return [int(first + i * stride) for i in range(timesteps.numel())]
+        return _found(timesteps, self.timesteps)
 
     def _beginning(self, timestep: float | torch.Tensor) -> int:
         """The stage at which a run begins whose first call is given `timestep`."""
         if self._begin_index is not None:
             return self._begin_index
-        indices = set(_indices(timestep, self.timesteps))
+        indices = set(self._indices(timestep))
         if len(indices) != 1:
             raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
         return indices.pop()
@@ -307,19 +313,18 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         """
         if isinstance(original_samples, _ARRAY) and isinstance(noise, _ARRAY):
             return self.add_noise(_tensor(original_samples), _tensor(noise), timesteps).numpy()
-        _check_broadcast(_floating("original_samples", original_samples), _floating("noise", noise))
+        shape: tuple[int, ...] = _broadcast(_floating("original_samples", original_samples), _floating("noise", noise))
         count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else np.size(timesteps)
-        if count not in (1, *original_samples.shape[:1]):
+        if count not in (1, *shape[:1]):
             raise ValueError(
-                f"timesteps must hold one timestep, or one a sample for samples of shape "
-                f"{tuple(original_samples.shape)}, got {count}"
+                f"timesteps must hold one timestep, or one a sample for samples of shape {shape}, got {count}"
             )
         if self._begin_index is None:
-            stages = _indices(timesteps, self.timesteps)
+            stages = self._indices(timesteps)
         else:
             stages = [self._begin_index if self._step_index is None else self._step_index]
         sigma = torch.from_numpy(self._table.sigmas[[(stage + 1) // 2 for stage in stages]])
-        return update.noised(original_samples, noise, sigma.reshape(-1, *[1] * (original_samples.ndim - 1)))
+        return update.noised(original_samples, noise, sigma.reshape([-1, *[1] * (len(shape) - 1)][: len(shape)]))
 
 
 def _sigma_curve(config: Any) -> str | None:
@@ -331,7 +336,7 @@ def _sigma_curve(config: Any) -> str | None:
 
 def _on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:
     try:
-        return tensor.to(device)
+        return tensor.to(device=device)
     except (AssertionError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device must be one that torch can use here, got {_check.shown(device)}: {reason}") from error
@@ -343,13 +348,14 @@ def held(per_step: NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy(doubled.astype(np.float32))
 
 
-def _indices(timesteps: float | torch.Tensor | NDArray[Any], schedule: torch.Tensor) -> list[int]:
-    if isinstance(timesteps, torch.Tensor):
-        if timesteps.untyped_storage().data_ptr() == schedule.untyped_storage().data_ptr() and timesteps.ndim < 2:
-            first, stride = timesteps.storage_offset() - schedule.storage_offset(), (*timesteps.stride(), 0)[0]
-            return [int(first + i * stride) for i in range(timesteps.numel())]
-        timesteps = timesteps.detach().cpu().numpy()
-    wanted = np.asarray(timesteps).reshape(-1)
+def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _found(timesteps: float | torch.Tensor, schedule: torch.Tensor) -> list[int]:
+    """Where each timestep stands in the schedule, by value."""
+    values = timesteps.detach().cpu() if isinstance(timesteps, torch.Tensor) else timesteps
+    wanted = np.asarray(values).reshape(-1)
     if wanted.dtype.kind not in "iuf":
         raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}")
     wanted = wanted.astype(np.float32)
@@ -402,15 +408,13 @@ def _check_alike(name: str, value: object, other_name: str, other: object) -> No
     raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {value.device}")
 
 
-def _check_broadcast(original: torch.Tensor, noise: torch.Tensor) -> None:
-    try:
-        fits = torch.broadcast_shapes(original.shape, noise.shape) == original.shape
-    except RuntimeError:
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"noise must have the shape of original_samples, {tuple(original.shape)}, or broadcast to it, "
-            f"got {tuple(noise.shape)}"
-        )
+def _broadcast(original: torch.Tensor, noise: torch.Tensor) -> tuple[int, ...]:
     if noise.device != original.device:
         raise ValueError(f"noise must be on the device of original_samples, {original.device}, got {noise.device}")
+    try:
+        return tuple(torch.broadcast_shapes(original.shape, noise.shape))
+    except RuntimeError:
+        raise ValueError(
+            f"noise must have a shape that broadcasts with original_samples, {tuple(original.shape)}, "
+            f"got {tuple(noise.shape)}"
+        ) from None

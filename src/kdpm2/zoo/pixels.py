@@ -53,7 +53,7 @@ class PixelPipeline(DiffusionPipeline):
                 itself for "no label". None draws without labels.
             num_images: B where no labels are given; 1 if None.
             num_inference_steps: N, for 2N-1 network evaluations.
-            guidance_scale: s in the formula above, at least 0; 1 is the network's own distribution.
+            guidance_scale: s in the formula above, from 0 to 100; 1 is the network's own distribution.
             generator: One for the batch, or a list with one for each image.
             output_type: "pil" for a list of images, "np" for a float array (B, H, W, C) in [0, 1], "pt" for a float
                 tensor (B, C, H, W) in [0, 1].
