@@ -9,7 +9,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteSchedul
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from kdpm2 import cli, contact_sheet, spacing
+from kdpm2 import cli, contact_sheet, curves, spacing
 
 DRAWN = contact_sheet.SMALLEST_TILE + contact_sheet.MARGIN
 
@@ -130,7 +130,7 @@ def test_models_that_these_samplers_cannot_sample_are_refused(unconditional: Pat
 
 def test_the_options_are_those_of_the_library() -> None:
     assert [*cli.Spacing.__members__] == [*spacing.TIMESTEP_SPACINGS]
-    assert [*cli.Sigmas.__members__] == ["plain", *spacing.SIGMA_CURVES]
+    assert [*cli.Sigmas.__members__] == ["plain", *curves.SIGMA_CURVES]
 
 
 def test_help_needs_no_torch() -> None:

@@ -44,7 +44,7 @@ def test_something_else_is_a_type_error(wrong: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3), ()])
 def test_a_list_must_have_one_a_sample(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="got 3 generators for a sample of shape"):
+    with pytest.raises(ValueError, match="got 3 generators or seeds for a sample of shape"):
         gaussian(shape, torch.float32, CPU, generators(1, 2, 3))
 
 

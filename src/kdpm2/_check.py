@@ -42,6 +42,14 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     return result
 
 
+def positive(name: str, value: Any) -> float:
+    """`value` as a finite float above 0; TypeError if it is no number, ValueError if out of range."""
+    result = number(name, value, 0, math.inf)
+    if not 0 < result < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {result:g}")
+    return result
+
+
 def flag(name: str, value: Any) -> bool:
     """`value` if it is a bool; TypeError otherwise."""
     if not isinstance(value, bool):

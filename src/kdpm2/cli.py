@@ -36,6 +36,11 @@ class Sigmas(str, Enum):
     karras = "karras"
     exponential = "exponential"
     beta = "beta"
+    polyexponential = "polyexponential"
+    lu = "lu"
+    ays_sd15 = "ays_sd15"
+    ays_sdxl = "ays_sdxl"
+    ays_svd = "ays_svd"
 
 
 class Spacing(str, Enum):
@@ -44,6 +49,8 @@ class Spacing(str, Enum):
     linspace = "linspace"
     leading = "leading"
     trailing = "trailing"
+    simple = "simple"
+    sgm_uniform = "sgm_uniform"
 
 
 SAMPLER_NAMES = {"ancestral": "DPM2 a", "discrete": "DPM2"}

@@ -5,14 +5,99 @@ or a list with one a sample, so that a sample's noise does not depend on its nei
 any device, since their numbers are the same everywhere.
 """
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from kdpm2 import _check
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+Seeds: TypeAlias = int | Sequence[int] | None
+NoiseSampler: TypeAlias = Callable[[float, float], torch.Tensor]
+
+_LARGEST_SEED = 2**63 - 1
+
+
+def checked_seeds(name: str, seeds: Seeds) -> Seeds:
+    """One seed, a list of seeds, or None; TypeError or ValueError for anything else."""
+    if seeds is None:
+        return None
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Sequence, np.ndarray)):
+        return _check.integer(name, seeds, 0, _LARGEST_SEED)
+    if not len(seeds):
+        raise ValueError(f"{name} must be an integer or hold one for each sample, got none")
+    return [_check.integer(f"each of {name}", seed, 0, _LARGEST_SEED) for seed in seeds]
+
+
+def seeded(seeds: Seeds) -> Generators:
+    """Generators on the CPU: one for a seed, a list with one a sample for a list, None for None."""
+    if seeds is None:
+        return None
+    if isinstance(seeds, int):
+        return torch.Generator().manual_seed(seeds)
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def drawn_seeds(generator: Generators) -> int | list[int]:
+    """One new seed from each generator: an int if it is one for the batch."""
+    if isinstance(generator, (list, tuple)):
+        return [_drawn_seed(g) for g in generator]
+    return _drawn_seed(generator)
+
+
+def _drawn_seed(generator: Any) -> int:
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(_LARGEST_SEED, (), generator=generator, device=device))
+
+
+class Brownian:
+    r"""Noise from a Brownian path over noise levels: the same path however many steps a run has.
+
+    The noise of the step from σ to σ' is :math:`(W(\sigma)-W(\sigma'))/\sqrt{\sigma-\sigma'}`, standard normal, and
+    independent of every other step's. More steps look at the same path more closely, so that with one seed the
+    pictures converge as steps grow.
+
+    Args:
+        like: A tensor with the shape, dtype and device of a sample.
+        sigma_min: Low end of the path, at least 0.
+        sigma_max: High end of the path.
+        seeds: One for the batch, or one for each sample, which then does not depend on its neighbours; a new one if
+            None.
+
+    Raises:
+        TypeError: If `seeds` is or holds something else.
+        ValueError: If the number of seeds is not the batch size.
+
+    References:
+        | Scalable Gradients for Stochastic Differential Equations (Li et al., 2020), for the tree:
+          https://arxiv.org/abs/2001.01328, https://github.com/google-research/torchsde
+        | The idea: BrownianTreeNoiseSampler in https://github.com/crowsonkb/k-diffusion
+    """
+
+    def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
+        from torchsde import BrownianTree  # a second of import time, for those who ask for it
+
+        checked = checked_seeds("seeds", drawn_seeds(None) if seeds is None else seeds)
+        self._dtype, self._device = like.dtype, like.device
+        self._batched = isinstance(checked, list)
+        entropies = checked if isinstance(checked, list) else [checked]
+        if self._batched and tuple(like.shape[:1]) != (len(entropies),):
+            raise ValueError(f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(entropies)}")
+        shape = like.shape[1:] if self._batched else like.shape
+        # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
+        zero = torch.zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
+        low, high = float(sigma_min), float(sigma_max)
+        self._trees = [BrownianTree(low, zero, high, entropy=entropy, tol=1e-6 * (high - low)) for entropy in entropies]
+
+    def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
+        """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction."""
+        low, high = sorted((float(sigma), float(sigma_next)))
+        paths: list[torch.Tensor] = [tree(low, high) for tree in self._trees]
+        path = torch.stack(paths) if self._batched else paths[0]
+        noise: torch.Tensor = path / (high - low) ** 0.5
+        return noise.to(self._device, self._dtype)
 
 
 def gaussian(
@@ -45,7 +130,7 @@ def gaussian(
         return _draw(shape, dtype, device, generators[0])
     if not shape or len(generators) != shape[0]:
         raise ValueError(
-            f"generator must be one generator or a list of one a sample, got {len(generators)} generators "
+            f"generator must be one generator or a list of one a sample, got {len(generators)} generators or seeds "
             f"for a sample of shape {tuple(shape)}"
         )
     return torch.cat([_draw((1, *shape[1:]), dtype, device, g) for g in generators])

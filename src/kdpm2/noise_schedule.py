@@ -1,82 +1,279 @@
-r"""What a model was trained on: the betas, and the map between noise level and timestep.
+r"""What a model was trained on: the map between noise level and timestep, in three families.
 
-A variance-preserving diffusion multiplies the data by :math:`\sqrt{\bar\alpha_t}` and adds noise of variance
-:math:`1-\bar\alpha_t`, with :math:`\bar\alpha_t = \prod_{s \le t} (1-\beta_s)`. Dividing by :math:`\sqrt{\bar\alpha_t}`
-gives the variance-exploding sample the solver holds, whose noise level is
+**Variance preserving.** The data is multiplied by :math:`\sqrt{\bar\alpha_t}` and noise of variance
+:math:`1-\bar\alpha_t` is added, with :math:`\bar\alpha_t = \prod_{s \le t} (1-\beta_s)`. Dividing by
+:math:`\sqrt{\bar\alpha_t}` gives the variance-exploding sample the solver holds, :math:`x = x_0 + \sigma n`, with
 
 .. math:: \sigma_t = \sqrt{(1-\bar\alpha_t) / \bar\alpha_t}.
 
 Between whole timesteps, :math:`\sigma` is linear in t, and t is linear in :math:`\log\sigma`; both are clamped to the
-trained range.
+trained range. Models are trained with betas and :math:`\bar\alpha` held in float32. The schedule is rounded where
+training rounds, so that sigmas are those of the trained model, and is float64 from there on.
 
-Models are trained with betas and :math:`\bar\alpha` held in float32. The schedule is rounded where training rounds, so
-that sigmas are those of the trained model, and is float64 from there on.
+**Rectified flow.** Data and noise are mixed, :math:`x = (1-\sigma)\,x_0 + \sigma n`, and :math:`t = \sigma T`.
+
+**EDM.** :math:`x = x_0 + \sigma n`, and the network is conditioned on :math:`t = \tfrac14 \log\sigma`.
 
 References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020): https://arxiv.org/abs/2006.11239
     | Improved Denoising Diffusion Probabilistic Models (Nichol & Dhariwal, 2021): https://arxiv.org/abs/2102.09672
+    | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2023), for zero terminal SNR:
+      https://arxiv.org/abs/2305.08891
+    | Flow Straight and Fast (Liu et al., 2022), for rectified flow: https://arxiv.org/abs/2209.03003
+    | Scaling Rectified Flow Transformers (Esser et al., 2024), for its shift: https://arxiv.org/abs/2403.03206
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), for EDM:
+      https://arxiv.org/abs/2206.00364
     | Interpolation rules as in https://github.com/huggingface/diffusers
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kdpm2 import _check
 
+Floats = NDArray[np.float64]
+
 _MAX_COSINE_BETA = 0.999
+# float16's smallest number: as near to no signal as keeps the last sigma finite, 4096; diffusers' value.
+_ZERO_SNR_ALPHA_CUMPROD = np.float32(2**-24)
+
+
+class NoiseSchedule(ABC):
+    """How noise level and timestep belong together.
+
+    Attributes:
+        family: "vp", "flow", "edm" or "denoiser"; decides which prediction types there are, and their formulas.
+        flow: Whether samples are mixed as x = (1-σ)·x0 + σ·n, rather than x0 + σ·n.
+        sigma_data: Standard deviation of the data for which the network's input is scaled.
+    """
+
+    family: ClassVar[str]
+    flow: bool = False
+    sigma_data: float = 1.0
+
+    @property
+    @abstractmethod
+    def sigma_min(self) -> float:
+        """The smallest noise level of training."""
+
+    @property
+    @abstractmethod
+    def sigma_max(self) -> float:
+        """The largest noise level of training."""
+
+    @abstractmethod
+    def sigma(self, timestep: ArrayLike) -> Floats:
+        """Noise level at each timestep."""
+
+    @abstractmethod
+    def timestep(self, sigma: ArrayLike) -> Floats:
+        """What the network is conditioned on at each positive noise level."""
+
+    def alpha(self, sigma: ArrayLike) -> Floats:
+        """What the data is multiplied by at each noise level."""
+        return np.ones_like(sigma, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class NoiseSchedule:
-    r"""A discrete variance-preserving noise schedule.
+class VariancePreserving(NoiseSchedule):
+    r"""T trained timesteps of a variance-preserving diffusion.
 
     Args:
-        betas: Shape (T,), float32: variance added by each training timestep, strictly between 0 and 1.
-
-    Attributes:
-        alphas_cumprod: Shape (T,), float32: :math:`\bar\alpha_t`.
-        sigmas: Shape (T,), float64, increasing: :math:`\sigma_t`.
-        log_sigmas: Shape (T,), float64: their natural logarithms.
+        betas: Shape (T,), float32: variance added by each training timestep.
+        alphas_cumprod: Shape (T,), float32: :math:`\bar\alpha_t`, strictly between 1 and 0, and decreasing.
+        continuous: Whether the network is conditioned on log(σ)/4, as EDM's are, rather than on the timestep.
 
     Raises:
-        ValueError: If the betas give sigmas that are zero, infinite, or not increasing.
+        ValueError: If the sigmas would be zero, infinite, or not increasing.
     """
 
     betas: NDArray[np.float32]
     alphas_cumprod: NDArray[np.float32]
-    sigmas: NDArray[np.float64]
-    log_sigmas: NDArray[np.float64]
+    continuous: bool = False
 
-    def __init__(self, betas: NDArray[np.float32]) -> None:
-        # A float32 running product accumulates in float64 in torch on a CPU, and is rounded once an entry.
-        alphas_cumprod = np.cumprod(np.float32(1) - betas, dtype=np.float64).astype(np.float32)
-        exact = alphas_cumprod.astype(np.float64)
+    family: ClassVar[str] = "vp"
+
+    def __post_init__(self) -> None:
+        exact = self.alphas_cumprod.astype(np.float64)
         if not (exact[-1] > 0 and exact[0] < 1 and np.all(np.diff(exact) < 0)):
             raise ValueError(
                 "betas must give alphas_cumprod that decrease strictly between 1 and 0 in float32; these run from "
                 f"{exact[0]:.9g} to {exact[-1]:.9g} over {len(exact)} timesteps: check beta_start, beta_end, "
                 "trained_betas and num_train_timesteps"
             )
-        sigmas = np.sqrt((1 - exact) / exact)
-        object.__setattr__(self, "betas", betas)
-        object.__setattr__(self, "alphas_cumprod", alphas_cumprod)
-        object.__setattr__(self, "sigmas", sigmas)
-        object.__setattr__(self, "log_sigmas", np.log(sigmas))
+
+    @cached_property
+    def sigmas(self) -> Floats:
+        """Shape (T,), increasing: the trained noise levels."""
+        exact = self.alphas_cumprod.astype(np.float64)
+        return np.sqrt((1 - exact) / exact)
+
+    @cached_property
+    def log_sigmas(self) -> Floats:
+        """Shape (T,): their natural logarithms."""
+        return np.log(self.sigmas)
+
+    @property
+    def sigma_min(self) -> float:
+        """The noise level of timestep 0."""
+        return float(self.sigmas[0])
+
+    @property
+    def sigma_max(self) -> float:
+        """The noise level of timestep T-1."""
+        return float(self.sigmas[-1])
 
     def __len__(self) -> int:
         return len(self.betas)
 
-    def sigma(self, timestep: ArrayLike) -> NDArray[np.float64]:
-        """Noise level at each timestep; whole timesteps give the trained sigmas exactly."""
+    def spaced_sigma(self, timestep: ArrayLike) -> Floats:
+        """Noise level at each training timestep; whole ones give the trained sigmas exactly."""
         return np.asarray(np.interp(np.asarray(timestep), np.arange(len(self)), self.sigmas))
 
-    def timestep(self, sigma: ArrayLike) -> NDArray[np.float64]:
-        """Timestep of each positive noise level, fractional between trained ones."""
+    def sigma(self, timestep: ArrayLike) -> Floats:
+        """Noise level at each timestep, the inverse of `timestep`; trained timesteps give trained sigmas exactly."""
+        return _sigma_of_log(timestep) if self.continuous else self.spaced_sigma(timestep)
+
+    def timestep(self, sigma: ArrayLike) -> Floats:
+        """Timestep of each positive noise level, fractional between trained ones; log(σ)/4 if `continuous`."""
+        if self.continuous:
+            return _quarter_log(sigma)
         return np.asarray(np.interp(np.log(sigma), self.log_sigmas, np.arange(len(self))))
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(NoiseSchedule):
+    """A flow-matching model, as Stable Diffusion 3 and Flux are.
+
+    Args:
+        num_train_timesteps: T, at least 1; the network is conditioned on σ·T.
+        shift: s of the trained noise levels s·u / (1 + (s-1)·u), u from 1/T to 1; 1 leaves them even.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    num_train_timesteps: int = 1000
+    shift: float = 1.0
+
+    family: ClassVar[str] = "flow"
+    flow = True
+
+    def __post_init__(self) -> None:
+        _check.integer("num_train_timesteps", self.num_train_timesteps, 1)
+        _check.positive("flow_shift", self.shift)
+
+    @property
+    def sigma_min(self) -> float:
+        """The noise level of timestep 1, shifted."""
+        return float(shifted(np.array(1 / self.num_train_timesteps), self.shift))
+
+    @property
+    def sigma_max(self) -> float:
+        """1: noise alone."""
+        return 1.0
+
+    def sigma(self, timestep: ArrayLike) -> Floats:
+        """Timestep / T."""
+        return np.asarray(timestep, dtype=np.float64) / self.num_train_timesteps
+
+    def timestep(self, sigma: ArrayLike) -> Floats:
+        """σ·T."""
+        return np.asarray(sigma, dtype=np.float64) * self.num_train_timesteps
+
+    def alpha(self, sigma: ArrayLike) -> Floats:
+        """1 - σ."""
+        return 1 - np.asarray(sigma, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class EDM(NoiseSchedule):
+    """A model of the EDM family, whose network sees every noise level at unit variance.
+
+    Args:
+        sigma_min: Smallest noise level, positive.
+        sigma_max: Largest noise level, above `sigma_min`.
+        sigma_data: Standard deviation of the data, positive.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    sigma_data: float = 0.5
+
+    family: ClassVar[str] = "edm"
+
+    def __post_init__(self) -> None:
+        low = _check.positive("sigma_min", self.sigma_min)
+        if _check.positive("sigma_max", self.sigma_max) <= low:
+            raise ValueError(f"sigma_max must be above sigma_min={low:g}, got {self.sigma_max:g}")
+        _check.positive("sigma_data", self.sigma_data)
+
+    def sigma(self, timestep: ArrayLike) -> Floats:
+        """e^(4t)."""
+        return _sigma_of_log(timestep)
+
+    def timestep(self, sigma: ArrayLike) -> Floats:
+        """log(σ)/4."""
+        return _quarter_log(sigma)
+
+
+@dataclass(frozen=True)
+class SigmaConditioned(NoiseSchedule):
+    """A network that is a denoiser already: it takes the sample as it is, and σ for its timestep.
+
+    Args:
+        flow: Whether its samples are mixed as (1-σ)·x0 + σ·n.
+    """
+
+    flow: bool = False
+
+    family: ClassVar[str] = "denoiser"
+
+    @property
+    def sigma_min(self) -> float:
+        """0: no training bounds it."""
+        return 0.0
+
+    @property
+    def sigma_max(self) -> float:
+        """1 for a flow, else infinity."""
+        return 1.0 if self.flow else np.inf
+
+    def sigma(self, timestep: ArrayLike) -> Floats:
+        """The timestep itself."""
+        return np.asarray(timestep, dtype=np.float64)
+
+    def timestep(self, sigma: ArrayLike) -> Floats:
+        """σ itself."""
+        return np.asarray(sigma, dtype=np.float64)
+
+    def alpha(self, sigma: ArrayLike) -> Floats:
+        """1 - σ for a flow, else 1."""
+        return 1 - np.asarray(sigma, dtype=np.float64) if self.flow else super().alpha(sigma)
+
+
+def shifted(sigmas: Floats, shift: float) -> Floats:
+    """The noise levels of a flow moved towards noise, s·σ / (1 + (s-1)·σ); 0 and 1 stay where they are."""
+    return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+def _quarter_log(sigma: ArrayLike) -> Floats:
+    return np.log(np.asarray(sigma, dtype=np.float64)) / 4
+
+
+def _sigma_of_log(timestep: ArrayLike) -> Floats:
+    return np.exp(4 * np.asarray(timestep, dtype=np.float64))
 
 
 def _linspace(start: float, end: float, count: int) -> NDArray[np.float32]:
@@ -120,7 +317,9 @@ def discrete(
     beta_end: float = 0.012,
     beta_schedule: str = "linear",
     trained_betas: NDArray[Any] | Sequence[float] | None = None,
-) -> NoiseSchedule:
+    rescale_betas_zero_snr: bool = False,
+    continuous: bool = False,
+) -> VariancePreserving:
     """The noise schedule of a discrete-time model, from the same arguments as a diffusers scheduler.
 
     Args:
@@ -130,6 +329,8 @@ def discrete(
         beta_schedule: "linear", "scaled_linear" (linear in the root) or "squaredcos_cap_v2" (which ignores the ends).
         trained_betas: Shape (T,) with T at least `num_train_timesteps`: the betas themselves. The other
             three then play no part.
+        rescale_betas_zero_snr: Whether to stretch the schedule to end in pure noise (Algorithm 1 of Lin et al.).
+        continuous: Whether the network is conditioned on log(σ)/4 rather than on the timestep.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -137,7 +338,7 @@ def discrete(
     """
     count = _check.integer("num_train_timesteps", num_train_timesteps, 1)
     if trained_betas is not None:
-        source, betas = "trained_betas", _as_betas(trained_betas, count)
+        source, betas = "trained_betas", _flat_float32("trained_betas", trained_betas, count, "num_train_timesteps=")
     else:
         formula = BETA_SCHEDULES[_check.choice("beta_schedule", beta_schedule, BETA_SCHEDULES)]
         start = _check.number("beta_start", beta_start, 0, 1)
@@ -146,19 +347,54 @@ def discrete(
     if not np.all((betas > 0) & (betas < 1)):
         wrong = betas[~((betas > 0) & (betas < 1))][0]
         raise ValueError(f"{source}: every beta must lie between 0 and 1, both excluded, got {wrong:g}")
-    return NoiseSchedule(betas)
+    if _check.flag("rescale_betas_zero_snr", rescale_betas_zero_snr):
+        if len(betas) < 2:
+            raise ValueError(f"rescale_betas_zero_snr must be False for {len(betas)} timestep, got True")
+        betas = _rescaled_to_zero_snr(betas)
+    alphas_cumprod = _running_product(1 - betas)
+    if rescale_betas_zero_snr:
+        # A schedule that had next to no signal left, as the cosine's, may be below diffusers' value before its end.
+        alphas_cumprod[-1] = min(_ZERO_SNR_ALPHA_CUMPROD, alphas_cumprod[-2] / 2)
+    return VariancePreserving(betas, alphas_cumprod, _check.flag("continuous", continuous))
 
 
-def _as_betas(trained_betas: NDArray[Any] | Sequence[float], at_least: int) -> NDArray[np.float32]:
+def from_alphas_cumprod(alphas_cumprod: ArrayLike, continuous: bool = False) -> VariancePreserving:
+    r"""The noise schedule of a model that holds its :math:`\bar\alpha_t`, as those of CompVis and k-diffusion do.
+
+    Args:
+        alphas_cumprod: Shape (T,), decreasing strictly between 1 and 0.
+        continuous: Whether the network is conditioned on log(σ)/4 rather than on the timestep.
+
+    Raises:
+        TypeError: If it does not hold numbers.
+        ValueError: If it does not decrease strictly between 1 and 0.
+    """
+    products = _flat_float32("alphas_cumprod", alphas_cumprod, 1)
+    betas = 1 - products / np.concatenate([np.ones(1, dtype=np.float32), products[:-1]])
+    return VariancePreserving(betas, products, _check.flag("continuous", continuous))
+
+
+def _running_product(alphas: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As torch has it on a CPU: a float32 product that accumulates in float64, and is rounded once an entry."""
+    return np.cumprod(alphas, dtype=np.float64).astype(np.float32)
+
+
+def _rescaled_to_zero_snr(betas: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The betas whose √ᾱ runs from where it did to 0, shifted and scaled, in float32 as models train with them."""
+    roots = np.sqrt(_running_product(1 - betas))
+    roots = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+    products = roots * roots
+    return np.asarray(1 - np.concatenate([products[:1], products[1:] / products[:-1]]), dtype=np.float32)
+
+
+def _flat_float32(name: str, values: Any, at_least: int, of_what: str = "") -> NDArray[np.float32]:
     try:
-        betas = np.array(trained_betas, dtype=np.float32)
+        array = np.array(values, dtype=np.float32)
     except (TypeError, ValueError):
-        raise TypeError(
-            f"trained_betas must be a flat list or array of numbers, got {_check.shown(trained_betas)}"
-        ) from None
-    if betas.ndim != 1 or len(betas) < at_least:
+        raise TypeError(f"{name} must be a flat list or array of numbers, got {_check.shown(values)}") from None
+    if array.ndim != 1 or len(array) < at_least:
         raise ValueError(
-            f"trained_betas must hold at least num_train_timesteps={at_least} numbers in one dimension, "
-            f"got an array of shape {betas.shape}"
+            f"{name} must hold at least {of_what}{at_least} numbers in one dimension, "
+            f"got an array of shape {array.shape}"
         )
-    return betas
+    return array

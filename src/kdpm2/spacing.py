@@ -1,45 +1,53 @@
 r"""Which noise levels a run visits.
 
-Timesteps are spaced first (Table 2 of Lin et al.; T trained timesteps, N steps, i = 0 .. N-1 counted from the top):
+A model of discrete timesteps has its timesteps spaced first (T trained ones, N steps, i = 0 .. N-1 from the top), and
+their sigmas read off. A flow has its sigmas spaced, and then shifted towards noise:
 
-=========  =======================================================================
-linspace   :math:`t_i = (N-1-i)\,(T-1)/(N-1)`; one step starts at :math:`T-1`
-leading    :math:`t_i = (N-1-i)\lfloor T/N \rfloor + \text{offset}`, with N at most T
-trailing   :math:`t_i = \mathrm{round}(T - i\,T/N) - 1`, with N at most T
-=========  =======================================================================
+===========  =====================================================================  ===================================
+spacing      timestep                                                               sigma of a flow, before its shift
+===========  =====================================================================  ===================================
+linspace     :math:`(N-1-i)\,(T-1)/(N-1)`; one step starts at :math:`T-1`           evenly from 1 to the smallest
+leading      :math:`(N-1-i)\lfloor T/N \rfloor + \text{offset}`, with N at most T   none
+trailing     :math:`\mathrm{round}(T - i\,T/N) - 1`, with N at most T               :math:`1 - i/N`
+simple       :math:`T - 1 - \lfloor i\,T/N \rfloor`, with N at most T               :math:`1-\lfloor i\,T/N\rfloor/T`
+sgm_uniform  :math:`(1 - i/N)\,(T-1)`                                               the first N of N+1 linspace ones
+===========  =====================================================================  ===================================
 
-Their sigmas are visited as they are, or the first and last of them are joined by another curve
-(u running from 0 to 1 in N values):
+These sigmas are visited as they are, or their first and last are joined by a curve of `kdpm2.curves`, which is all an
+EDM model has. A run ends at 0, or at a last sigma. The step before the last may be left out: DPM2 a fares better
+without at few steps.
 
-===========  ============================================================================================
-karras       :math:`(\sigma_{max}^{1/\rho} + u\,(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho}))^\rho`, ρ = 7
-exponential  evenly spaced in log σ
-beta         :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`, F the Beta(0.6, 0.6) distribution
-===========  ============================================================================================
-
-The network is conditioned on float32 timesteps, so a timestep is rounded to float32 before its sigma is read off.
+The network is conditioned on float32 timesteps, so a spaced timestep is rounded to float32 before its sigma is read.
 
 References:
-    | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2023): https://arxiv.org/abs/2305.08891
-    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 5:
-      https://arxiv.org/abs/2206.00364
-    | Beta Sampling is All You Need (Lee et al., 2024): https://arxiv.org/abs/2407.12173
+    | linspace, leading, trailing: Table 2 of Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al.,
+      2023), https://arxiv.org/abs/2305.08891
+    | simple, sgm_uniform: https://github.com/comfyanonymous/ComfyUI
+    | The shift of flows: Scaling Rectified Flow Transformers for High-Resolution Image Synthesis (Esser et al., 2024),
+      equation 23, https://arxiv.org/abs/2403.03206; its end: https://github.com/Lightricks/LTX-Video
+    | The sigma left out: https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/5797
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise_schedule import NoiseSchedule
+from kdpm2.curves import SIGMA_CURVES
+from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, VariancePreserving, shifted
 
 Floats = NDArray[np.float64]
 
+FINAL_SIGMAS = ("zero", "sigma_min")
+# diffusers conditions the network on whole timesteps with these curves.
+_ROUNDED = ("karras", "lu")
+_TAKE_RHO = ("karras", "polyexponential")
+
 
 class Steps(NamedTuple):
-    """Where each of N steps starts: `sigmas` (N,), positive and decreasing, and their `timesteps` (N,)."""
+    """Where N steps start and end: `sigmas` (N+1,), the last of them 0 or the end, and the N starts' `timesteps`."""
 
     sigmas: Floats
     timesteps: Floats
@@ -63,36 +71,29 @@ def _trailing(count: int, trained: int, offset: int) -> Floats:
     return np.arange(trained, 0, -trained / count)[:count].round() - 1
 
 
+def _simple(count: int, trained: int, offset: int) -> Floats:
+    return np.asarray(trained - 1.0 - np.arange(count) * trained // count, dtype=np.float64)
+
+
+def _sgm_uniform(count: int, trained: int, offset: int) -> Floats:
+    return _linspace(count + 1, trained, offset)[:-1]
+
+
 TIMESTEP_SPACINGS: dict[str, Callable[[int, int, int], Floats]] = {
     "linspace": _linspace,
     "leading": _leading,
     "trailing": _trailing,
+    "simple": _simple,
+    "sgm_uniform": _sgm_uniform,
 }
+_AT_MOST_TRAINED = ("trailing", "simple")
 
-
-def karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the power 1/rho."""
-    u = np.linspace(0, 1, count)
-    top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return np.asarray((top + u * (bottom - top)) ** rho)
-
-
-def exponential(sigma_max: float, sigma_min: float, count: int) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the logarithm."""
-    return np.exp(np.linspace(np.log(sigma_max), np.log(sigma_min), count))
-
-
-def beta(sigma_max: float, sigma_min: float, count: int, alpha: float = 0.6, beta: float = 0.6) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, at even quantiles of the Beta(alpha, beta) distribution."""
-    from scipy.special import betaincinv  # half the package's import time, and only this curve needs it
-
-    return np.asarray(sigma_min + (sigma_max - sigma_min) * betaincinv(alpha, beta, 1 - np.linspace(0, 1, count)))
-
-
-SIGMA_CURVES: dict[str, Callable[[float, float, int], Floats]] = {
-    "karras": karras,
-    "exponential": exponential,
-    "beta": beta,
+# The sigmas of a flow before the shift, from (count, trained, smallest).
+_FLOW_SPACINGS: dict[str, Callable[[int, int, float], Floats]] = {
+    "linspace": lambda count, trained, smallest: np.linspace(1, smallest, count),
+    "trailing": lambda count, trained, smallest: 1 - np.arange(count) / count,
+    "simple": lambda count, trained, smallest: 1 - np.arange(count) * trained // count / trained,
+    "sgm_uniform": lambda count, trained, smallest: np.linspace(1, smallest, count + 1)[:-1],
 }
 
 
@@ -103,40 +104,233 @@ def steps(
     steps_offset: int = 0,
     sigma_curve: str | None = None,
     num_train_timesteps: int | None = None,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    rho: float | None = None,
+    final_sigmas_type: str = "zero",
+    discard_next_to_last_sigma: bool = False,
+    shift: float | None = None,
+    shift_terminal: float | None = None,
 ) -> Steps:
     """The noise levels and timesteps at which the steps of a run start.
 
     Args:
         schedule: What the model was trained on.
-        num_inference_steps: N, at least 1; at most the trained timesteps for "leading", and for
-            "trailing" without a curve.
-        timestep_spacing: "linspace", "leading" or "trailing".
+        num_inference_steps: N, at least 1; at most the trained timesteps for "leading" and, without a curve, for
+            "trailing" and "simple".
+        timestep_spacing: "linspace", "leading", "trailing", "simple" or "sgm_uniform". An EDM model needs none.
         steps_offset: Added to every "leading" timestep, as far as the trained range allows; at least 0.
-        sigma_curve: "karras", "exponential" or "beta" between the first and the last spaced sigma; None keeps all.
+        sigma_curve: A name of `kdpm2.curves.SIGMA_CURVES`, from the first spaced sigma to the last; None keeps them
+            all. An EDM model's is "karras" if None.
         num_train_timesteps: T, if the run is to use only the first T trained timesteps.
-
-    Returns:
-        N sigmas and timesteps. Timesteps of Karras sigmas are rounded to whole numbers, as diffusers does.
+        sigma_min: The curve's last sigma, if it is not to be that of the spacing; positive.
+        sigma_max: Its first; above `sigma_min`.
+        rho: The curve's exponent, for "karras" (7 if None) and "polyexponential" (1 if None); positive.
+        final_sigmas_type: "zero", or "sigma_min" for a run that ends at `sigma_min`, or at the schedule's smallest
+            sigma. If the last step would start there, there is nothing left to do for it, and it is left out.
+        discard_next_to_last_sigma: Space N+1 steps, and leave the last of them out.
+        shift: Of a flow's sigmas towards noise; the trained shift if None.
+        shift_terminal: Stretch a flow's shifted sigmas so that the last is this, in (0, 1).
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or contradicts another.
     """
-    count = _check.integer("num_inference_steps", num_inference_steps, 1)
-    trained = len(schedule) if num_train_timesteps is None else num_train_timesteps
-    trained = _check.integer("num_train_timesteps", trained, 1, len(schedule))
-    _check.choice("timestep_spacing", timestep_spacing, TIMESTEP_SPACINGS)
-    if count > trained and (timestep_spacing == "leading" or (timestep_spacing == "trailing" and sigma_curve is None)):
+    wanted = _check.integer("num_inference_steps", num_inference_steps, 1)
+    _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
+    if sigma_curve is not None:
+        _check.choice("sigma_curve", sigma_curve, SIGMA_CURVES)
+    elif isinstance(schedule, EDM):
+        sigma_curve = "karras"
+    count = wanted + _check.flag("discard_next_to_last_sigma", discard_next_to_last_sigma)
+    if isinstance(schedule, VariancePreserving):
+        offset = (timestep_spacing, steps_offset, num_train_timesteps)
+        timesteps = _spaced(len(schedule), count, *offset, bounded=sigma_curve is None)
+        sigmas = schedule.spaced_sigma(timesteps)
+        if schedule.continuous:
+            timesteps = schedule.timestep(sigmas)
+    else:
+        if num_train_timesteps is not None:
+            raise ValueError(f"num_train_timesteps must be None for this model, got {num_train_timesteps}")
+        sigmas = _spaced_flow(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
+        timesteps = schedule.timestep(sigmas)
+    if sigma_curve is not None:
+        sigmas = _curve(schedule, sigma_curve, sigmas, count, sigma_min, sigma_max, rho)
+        timesteps = schedule.timestep(sigmas)
+        if sigma_curve in _ROUNDED and isinstance(schedule, VariancePreserving) and not schedule.continuous:
+            timesteps = timesteps.round()
+    elif not (rho is sigma_max is None and (sigma_min is None or final_sigmas_type == "sigma_min")):
+        raise ValueError(
+            "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose ends "
+            f"and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"
+        )
+    final = 0.0
+    if final_sigmas_type == "sigma_min":
+        final = schedule.sigma_min if sigma_min is None else _check.positive("sigma_min", sigma_min)
+    return _ending(sigmas[:wanted], timesteps[:wanted], final)
+
+
+def custom(
+    schedule: NoiseSchedule,
+    sigmas: Sequence[float] | NDArray[Any] | None = None,
+    timesteps: Sequence[float] | NDArray[Any] | None = None,
+    *,
+    sigma_curve: str | None = None,
+    rho: float | None = None,
+    final_sigmas_type: str = "zero",
+    shift: float | None = None,
+    shift_terminal: float | None = None,
+) -> Steps:
+    """Steps that start where the caller says.
+
+    Args:
+        schedule: What the model was trained on.
+        sigmas: Positive, strictly decreasing, with or without the final 0. Those of a flow are then shifted, and given
+            to the curve if there is one, as pipelines expect that pass them.
+        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing. Taken as they are.
+        sigma_curve: For the sigmas of a flow, as in `steps`.
+        rho: As in `steps`.
+        final_sigmas_type: "zero", or "sigma_min" for a run that ends at the last sigma given.
+        shift: As in `steps`.
+        shift_terminal: As in `steps`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If not exactly one of `sigmas` and `timesteps` is given, or its values cannot be used.
+    """
+    _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
+    if sigmas is not None:
+        name, levels = "sigmas", _decreasing("sigmas", sigmas, low=0.0, high=1.0 if schedule.flow else np.inf)
+    else:
+        name, low, high = "timesteps", *_timestep_range(schedule)
+        given = _decreasing("timesteps", timesteps, low, high)
+        levels = schedule.sigma(given.astype(np.float32))
+    ends_at_zero = levels[-1] == 0
+    levels = levels[:-1] if ends_at_zero else levels
+    if schedule.flow and sigmas is not None:
+        levels = _warped(schedule, levels, shift, shift_terminal)
+        if sigma_curve is not None:
+            levels = _curve(schedule, sigma_curve, levels, len(levels), None, None, rho)
+    if not len(levels):
+        raise ValueError(f"{name} must hold at least one noise level above 0, got none")
+    conditioned_on = schedule.timestep(levels) if sigmas is not None else given[: len(levels)]
+    final = levels[-1] if final_sigmas_type == "sigma_min" and not ends_at_zero else 0.0
+    return _ending(levels, conditioned_on, final)
+
+
+def _spaced(
+    trained: int, count: int, timestep_spacing: str, steps_offset: int, limit: int | None, bounded: bool
+) -> Floats:
+    """The timesteps of a variance-preserving model; `bounded` if they are visited as they are."""
+    trained = _check.integer("num_train_timesteps", trained if limit is None else limit, 1, trained)
+    spacing = TIMESTEP_SPACINGS[_check.choice("timestep_spacing", timestep_spacing, TIMESTEP_SPACINGS)]
+    if count > trained and (timestep_spacing == "leading" or (bounded and timestep_spacing in _AT_MOST_TRAINED)):
         raise ValueError(
             f"num_inference_steps must be at most num_train_timesteps={trained} with "
             f"timestep_spacing={timestep_spacing!r}, got {count}"
         )
-    offset = _check.integer("steps_offset", steps_offset, 0, trained)
-    timesteps = TIMESTEP_SPACINGS[timestep_spacing](count, trained, offset)
-    sigmas = schedule.sigma(timesteps)
-    if sigma_curve is not None:
-        curve = SIGMA_CURVES[_check.choice("sigma_curve", sigma_curve, SIGMA_CURVES)]
-        sigmas = curve(sigmas[0], sigmas[-1], count)
-        timesteps = schedule.timestep(sigmas)
-        timesteps = timesteps.round() if sigma_curve == "karras" else timesteps
-    return Steps(sigmas, timesteps)
+    return spacing(count, trained, _check.integer("steps_offset", steps_offset, 0, trained))
+
+
+def _spaced_flow(
+    schedule: NoiseSchedule,
+    count: int,
+    timestep_spacing: str,
+    bounded: bool,
+    shift: float | None,
+    shift_terminal: float | None,
+) -> Floats:
+    """The sigmas of a flow; for an EDM model, which has no spacing, the ends of its curve."""
+    if not isinstance(schedule, RectifiedFlow):
+        return np.array([schedule.sigma_max, schedule.sigma_min])
+    trained = schedule.num_train_timesteps
+    spacing = _FLOW_SPACINGS[_check.choice("timestep_spacing", timestep_spacing, _FLOW_SPACINGS)]
+    if bounded and timestep_spacing == "simple" and count > trained:
+        raise ValueError(
+            f"num_inference_steps must be at most num_train_timesteps={trained} with "
+            f"timestep_spacing='simple', got {count}"
+        )
+    return _warped(schedule, spacing(count, trained, schedule.sigma_min), shift, shift_terminal)
+
+
+def _warped(schedule: NoiseSchedule, sigmas: Floats, shift: float | None, shift_terminal: float | None) -> Floats:
+    """A flow's sigmas, shifted, and stretched to their end."""
+    trained_shift = schedule.shift if isinstance(schedule, RectifiedFlow) else 1.0
+    sigmas = shifted(sigmas, trained_shift if shift is None else _check.positive("shift", shift))
+    if shift_terminal is None:
+        return sigmas
+    terminal = _check.number("shift_terminal", shift_terminal, 0, 1)
+    if not 0 < terminal < sigmas[0]:
+        raise ValueError(f"shift_terminal must be above 0 and below the first sigma {sigmas[0]:g}, got {terminal:g}")
+    if len(sigmas) == 1:
+        return sigmas  # the first sigma, and so nothing to stretch
+    return np.asarray(1 - (1 - sigmas) * (1 - terminal) / (1 - sigmas[-1]))
+
+
+def _curve(
+    schedule: NoiseSchedule,
+    name: str,
+    spaced: Floats,
+    count: int,
+    sigma_min: float | None,
+    sigma_max: float | None,
+    rho: float | None,
+) -> Floats:
+    if name.startswith("ays_"):
+        if not (sigma_min is sigma_max is rho is None) or schedule.flow:
+            raise ValueError(
+                "ays_sigmas must be None for a flow model, and with sigma_min, sigma_max or rho, "
+                f"got {name.removeprefix('ays_')!r}"
+            )
+        return SIGMA_CURVES[name](name.removeprefix("ays_"), count)
+    top = spaced[0] if sigma_max is None else _check.positive("sigma_max", sigma_max)
+    bottom = spaced[-1] if sigma_min is None else _check.positive("sigma_min", sigma_min)
+    if bottom > top or (bottom == top and not sigma_min is sigma_max is None):
+        raise ValueError(f"sigma_min must be below sigma_max={top:g}, got {bottom:g}")
+    if schedule.flow and not top <= 1:
+        raise ValueError(f"sigma_max must be at most 1 for a flow model, got {top:g}")
+    options: dict[str, Any] = {}
+    if rho is not None:
+        if name not in _TAKE_RHO:
+            raise ValueError(f"rho must be None for {name} sigmas, got {rho}")
+        options["rho"] = _check.positive("rho", rho)
+    if name == "lu":
+        if schedule.flow and top == 1:
+            raise ValueError(
+                "sigma_max must be below 1 for a flow model with use_lu_lambdas, since pure noise has no finite "
+                "signal-to-noise ratio: try 0.999"
+            )
+        options["flow"] = schedule.flow
+    return SIGMA_CURVES[name](top, bottom, count, **options)
+
+
+def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:
+    """Steps whose last ends at `final`, without those that would start at or below it but for rounding."""
+    kept = sigmas > final * (1 + 1e-9)
+    if not kept.any():
+        raise ValueError(f"sigma_min must be below the first sigma {sigmas[0]:g} that the run visits, got {final:g}")
+    return Steps(np.append(sigmas[kept], final), timesteps[kept])
+
+
+def _timestep_range(schedule: NoiseSchedule) -> tuple[float, float]:
+    if isinstance(schedule, VariancePreserving) and not schedule.continuous:
+        return 0.0, len(schedule) - 1.0
+    return (0.0, float(schedule.timestep(1.0))) if schedule.flow else (-np.inf, np.inf)
+
+
+def _decreasing(name: str, values: Any, low: float, high: float) -> Floats:
+    """`values` as a flat array of numbers from `low` to `high` that fall strictly."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a flat list or array of numbers, got {_check.shown(values)}") from None
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"{name} must hold at least one number in one dimension, got an array of shape {array.shape}")
+    if not np.all(np.isfinite(array) & (array >= low) & (array <= high)):
+        wrong = array[~(np.isfinite(array) & (array >= low) & (array <= high))][0]
+        raise ValueError(f"{name} must all be finite numbers from {low:g} to {high:g}, got {wrong:g}")
+    if np.any(np.diff(array) >= 0):
+        i = int(np.argmax(np.diff(array) >= 0))
+        raise ValueError(f"{name} must fall strictly, got {array[i]:g} before {array[i + 1]:g}")
+    return array

@@ -1,18 +1,31 @@
 r"""The solver: DPM2 as a table, one row of numbers for each network evaluation.
 
-A step goes from σ to σ' in two stages. With stochasticity η it splits σ' into a deterministic and a random part,
+A step goes from σ to σ' in two stages. With stochasticity η it splits σ' into a deterministic and a random part; for
+samples :math:`x_0 + \sigma n`,
 
 .. math::
-    \mathrm{up} = \eta\,\sigma'\sqrt{1-(\sigma'/\sigma)^2},\qquad
+    \mathrm{up} = \min(\sigma',\ \eta\,\sigma'\sqrt{1-(\sigma'/\sigma)^2}),\qquad
     \mathrm{down} = \sqrt{\sigma'^2-\mathrm{up}^2},\qquad
-    \mathrm{mid} = \sqrt{\sigma\,\mathrm{down}},
+    \mathrm{ratio} = 1,
 
-follows :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint (in log σ), takes the slope there, and with it goes
-from the anchor, the sample at the start of the step, to *down*; noise of standard deviation *up* makes that σ' again.
-η = 0 is the deterministic KDPM2, η = 1 the ancestral one. The last step ends at 0 and has one stage.
+and for those of a flow, :math:`(1-\sigma)\,x_0 + \sigma n`, which have to be scaled for the noise,
 
-Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), the slope is linear too,
-:math:`d = \frac{1-p}{\sigma}\,x - \frac{q}{\sigma}\,m`, and so is every stage:
+.. math::
+    \mathrm{down} = \max(0,\ \sigma'(1+\eta(\sigma'/\sigma-1))),\qquad
+    \mathrm{ratio} = \frac{1-\sigma'}{1-\mathrm{down}},\qquad
+    \mathrm{up} = \sqrt{\sigma'^2-\mathrm{down}^2\,\mathrm{ratio}^2}.
+
+It follows :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint in log σ, :math:`\mathrm{mid} =
+\sqrt{\sigma\,\mathrm{down}}`, takes the slope there, and with it goes from the anchor, the sample at the start of the
+step, to *down*; times *ratio*, and with noise of standard deviation *up*, that is a sample at σ' again. η = 0 is the
+deterministic KDPM2, η = 1 the ancestral one. A step that goes down to 0, as the last of a run mostly does, has one
+stage: the clean sample.
+
+Churn raises σ to :math:`\hat\sigma = \sigma(1+\gamma)` before a step, with :math:`\gamma = \min(s_{churn}/N,
+\sqrt2-1)` for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. Its noise is added by the row before, to the initial
+sample by whoever makes that. Noise of either kind is multiplied by :math:`s_{noise}`.
+
+Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is linear in what it reads:
 
 .. math:: \mathrm{output} = a\,x + b\,m + c\,\mathrm{anchor} + e\,\mathrm{noise}.
 
@@ -22,7 +35,8 @@ References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Algorithm 2:
       https://arxiv.org/abs/2206.00364
     | DPM-Solver (Lu et al., 2022): https://arxiv.org/abs/2206.00927
-    | sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion
+    | sample_dpm_2 and sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion
+    | The ancestral step of flows: https://github.com/comfyanonymous/ComfyUI
 """
 
 from dataclasses import dataclass
@@ -38,6 +52,8 @@ from kdpm2.prediction import affine, input_scale
 from kdpm2.spacing import Steps
 
 Floats = NDArray[np.float64]
+
+_LARGEST_CHURN = np.sqrt(2) - 1
 
 
 class Row(NamedTuple):
@@ -55,29 +71,43 @@ class Row(NamedTuple):
     """The clean sample is denoised_x · x + denoised_model · m."""
 
 
+class Churn(NamedTuple):
+    """EDM's churn, its arguments named as in the paper; `s_churn` 0 is none."""
+
+    s_churn: float = 0.0
+    s_tmin: float = 0.0
+    s_tmax: float = np.inf
+
+
 @dataclass(frozen=True, eq=False)
 class StageTable:
-    """A sampler for one schedule: N steps in S = 2N-1 stages. Even stages start a step, odd ones are midpoints.
+    """A sampler for one schedule: N steps in S stages, two for each step that does not go down to 0.
 
     Attributes:
-        sigmas: Shape (N+1,): where the steps start, and the final 0.
-        up: Shape (N,): noise added by each step, 0 for the last.
+        sigmas: Shape (N+1,): where the steps start, and the end.
+        up: Shape (N,): standard deviation of the noise that each step adds, but for `s_noise`.
         down: Shape (N,): noise level each step goes down to before that.
-        mid: Shape (N-1,): the midpoints.
-        stage_sigmas: Shape (S,): the noise level each stage reads.
+        mid: Shape (N,): the midpoints, 0 where a step has none.
+        step: Shape (S,), int: which step each stage belongs to.
+        starts_step: Shape (S,), bool: whether the stage is its step's first.
+        stage_sigmas: Shape (S,): the noise level each stage reads, churn included.
         stage_timesteps: Shape (S,): what the network is conditioned on.
         rows: Shape (S, 7): the coefficients, columns as in `Row`.
         entry_rows: Shape (S, 7): the same for a stage that begins a run, and so has no anchor.
+        initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
     """
 
     sigmas: Floats
     up: Floats
     down: Floats
     mid: Floats
+    step: NDArray[np.intp]
+    starts_step: NDArray[np.bool_]
     stage_sigmas: Floats
     stage_timesteps: Floats
     rows: Floats
     entry_rows: Floats
+    initial_noise: float
 
     def __len__(self) -> int:
         """The number of stages."""
@@ -98,60 +128,107 @@ class StageTable:
         return rows
 
 
-def dpm2(schedule: NoiseSchedule, steps: Steps, prediction_type: str = "epsilon", eta: float = 1.0) -> StageTable:
+def dpm2(
+    schedule: NoiseSchedule,
+    steps: Steps,
+    prediction_type: str = "epsilon",
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    churn: Churn | None = None,
+) -> StageTable:
     """The table of DPM2.
 
     Args:
-        schedule: What the model was trained on; gives the midpoints their timesteps.
-        steps: Where the N steps start.
-        prediction_type: "epsilon", "sample" or "v_prediction".
-        eta: Stochasticity, from 0 (deterministic) to 1 (ancestral).
+        schedule: What the model was trained on; gives midpoints and churned noise levels their timesteps.
+        steps: Where the N steps start and end.
+        prediction_type: What the network predicts; see `kdpm2.prediction`.
+        eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral. Above 1, noise makes up all of σ' where sigmas
+            are far apart.
+        s_noise: Scale of all noise, at least 0.
+        churn: EDM's churn; none if None.
 
     Raises:
-        ValueError: If `prediction_type` is unknown or `eta` out of range.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or contradicts another.
     """
-    eta = _check.number("eta", eta, 0, 1)
-    sigmas = np.append(steps.sigmas, 0.0)
-    sigma, following = sigmas[:-1], sigmas[1:]
-    ratio = following / sigma
-    # Both products vanish only with their factors: no cancellation however far apart the two sigmas are.
-    up = eta * following * np.sqrt((1 - ratio) * (1 + ratio))
-    down = following * np.sqrt((1 - eta) * (1 + eta) + (eta * ratio) ** 2)
-    mid = np.sqrt(sigma[:-1] * down[:-1])
+    eta = _check.number("eta", eta, 0, np.inf)
+    s_noise = _check.number("s_noise", s_noise, 0, np.inf)
+    unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
+    sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
+    down, up, ratio = (_split_flow if schedule.flow else _split)(sigma, following, eta)
+    mid = np.sqrt(sigma * down)
+    churned_by = np.sqrt(sigma**2 - unchurned**2)
+    # What a step adds lasts until the next starts, where churn adds to it: one draw for both.
+    noise = s_noise * np.hypot(up, np.append(churned_by[1:], 0.0))
 
-    stage_sigmas = _interleave(sigma, mid)
-    p, q = affine(prediction_type, stage_sigmas)
-    slope_x, slope_model = (1 - p) / stage_sigmas, -q / stage_sigmas
-    begins_step = _interleave(np.ones_like(sigma), np.zeros_like(mid))
-    stage_up = _interleave(np.zeros_like(sigma), up[:-1])
+    has_midpoint = down > 0
+    stages = np.stack([np.ones_like(has_midpoint), has_midpoint], axis=1)
 
-    def rows(change: Floats, keeps_x: Floats) -> Floats:
-        anchor = 1 - keeps_x
-        columns = (
-            input_scale(stage_sigmas),
-            keeps_x + change * slope_x,
-            change * slope_model,
-            anchor,
-            stage_up,
-            p,
-            q,
-        )
-        return np.stack(columns, axis=1)
+    def per_stage(first: Floats, second: Floats) -> Floats:
+        return np.stack([first, second], axis=1)[stages]
 
-    first_change = np.append(mid, 0.0) - sigma
+    level = per_stage(sigma, mid)
+    p, q = affine(schedule, prediction_type, level)
+    zero, one = np.zeros_like(sigma), np.ones_like(sigma)
+    # A single stage does all that its step does.
+    starts_factor = np.where(has_midpoint, one, ratio)
+    drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
+    scale = input_scale(schedule, level)
+
+    def rows(start: Floats, end: Floats, factor: Floats, anchor: Floats) -> Floats:
+        """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
+        towards_clean = (start - end) / level
+        kept = np.where(anchor > 0, -towards_clean, end / level)
+        x = factor * (kept + towards_clean * p)
+        return np.stack([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q], axis=1)
+
+    factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
+    churned = sigma > unchurned
+    timesteps = np.where(churned, schedule.timestep(sigma), steps.timesteps) if churned.any() else steps.timesteps
     return StageTable(
-        sigmas=sigmas,
+        sigmas=steps.sigmas,
         up=up,
         down=down,
         mid=mid,
-        stage_sigmas=stage_sigmas,
-        stage_timesteps=_interleave(steps.timesteps, schedule.timestep(mid)),
-        rows=rows(_interleave(first_change, down[:-1] - sigma[:-1]), begins_step),
-        entry_rows=rows(_interleave(first_change, down[:-1] - mid), np.ones_like(begins_step)),
+        step=np.repeat(np.arange(len(sigma)), stages.sum(axis=1)),
+        starts_step=np.stack([np.ones_like(has_midpoint), np.zeros_like(has_midpoint)], axis=1)[stages],
+        stage_sigmas=level,
+        stage_timesteps=per_stage(timesteps, schedule.timestep(np.where(has_midpoint, mid, sigma))),
+        rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
+        entry_rows=rows(level, target, factor, np.zeros_like(level)),
+        initial_noise=float(s_noise * churned_by[0]),
     )
 
 
-def _interleave(starts: Floats, midpoints: Floats) -> Floats:
-    stages = np.empty(len(starts) + len(midpoints))
-    stages[::2], stages[1::2] = starts, midpoints
-    return stages
+def _split(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
+    """The pair (down, up), and no scaling."""
+    ratio = following / sigma
+    # Products that vanish only with their factors: no cancellation however far apart the two sigmas are. A sigma that
+    # rises, as where an image is taken back to noise, is for eta = 0 alone.
+    up = eta * following * np.sqrt((1 - ratio) * (1 + ratio)) if eta else np.zeros_like(sigma)
+    down = following * np.sqrt(np.maximum((1 - eta) * (1 + eta) + (eta * ratio) ** 2, 0))
+    return down, np.minimum(up, following), np.ones_like(sigma)
+
+
+def _split_flow(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
+    """The triple (down, up, ratio) of a flow."""
+    if not eta:  # also for sigmas that rise to 1, where ratio would be 0 / 0
+        return following, np.zeros_like(sigma), np.ones_like(sigma)
+    reached = np.maximum(1 - eta * (1 - following / sigma), 0)
+    down = following * reached
+    ratio = (1 - following) / (1 - down)
+    # σ' - down·ratio, with the difference taken by hand: nothing cancels.
+    difference = following * (1 - reached) / (1 - down)
+    return down, np.sqrt(difference * (following + down * ratio)), ratio
+
+
+def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Floats:
+    if churn is None:
+        return np.zeros_like(sigma)
+    s_churn = _check.number("s_churn", churn.s_churn, 0, np.inf)
+    s_tmin = _check.number("s_tmin", churn.s_tmin, 0, np.inf)
+    s_tmax = _check.number("s_tmax", churn.s_tmax, 0, np.inf)
+    if s_churn and schedule.flow:
+        raise ValueError(f"s_churn must be 0 for a flow model, for which EDM's churn is not defined, got {s_churn:g}")
+    within = (sigma >= s_tmin) & (sigma <= s_tmax)
+    return np.where(within, min(s_churn / len(sigma), _LARGEST_CHURN), 0.0)

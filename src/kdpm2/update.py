@@ -60,6 +60,47 @@ def apply(
         sample, model_output = sample.to(working), model_output.to(working)
         anchor = None if anchor is None else anchor.to(working)
         noise = None if noise is None else noise.to(working)
+    advanced = _advanced(row, sample, model_output, anchor, noise)
+    denoised = _sum(row.denoised_x, sample, row.denoised_model, model_output)
+    return (advanced, denoised) if dtype is torch.float32 else (advanced.to(dtype), denoised.to(dtype))
+
+
+def advance(
+    row: Row,
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    anchor: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The sample after the stage alone, from the same arguments as `apply`."""
+    dtype = sample.dtype
+    working = _working_dtype(dtype, model_output.dtype)
+    anchor = None if anchor is None else anchor.to(working)
+    noise = None if noise is None else noise.to(working)
+    return _advanced(row, sample.to(working), model_output.to(working), anchor, noise).to(dtype)
+
+
+def noised(
+    sample: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor, alpha: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A noisy sample, alpha · sample + sigma · noise: a new tensor with the dtype and device of `sample`.
+
+    The shapes broadcast; `sigma` and `alpha` (1 if None) may be float64 and on the CPU.
+    """
+    working = _working_dtype(sample.dtype, noise.dtype)
+    clean = sample.to(working)
+    if alpha is not None:
+        clean = clean * alpha.to(working).to(sample.device)
+    return torch.addcmul(clean, noise.to(working), sigma.to(working).to(sample.device)).to(sample.dtype)
+
+
+def _advanced(
+    row: Row,
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    anchor: torch.Tensor | None,
+    noise: torch.Tensor | None,
+) -> torch.Tensor:
     if anchor is None:
         advanced = _sum(row.x, sample, row.model, model_output)
     elif row.x == 0:
@@ -68,18 +109,7 @@ def apply(
         advanced = _sum(row.anchor, anchor, row.x, sample).add_(model_output, alpha=row.model)
     if noise is not None:
         advanced.add_(noise, alpha=row.noise)
-    denoised = _sum(row.denoised_x, sample, row.denoised_model, model_output)
-    return (advanced, denoised) if dtype is torch.float32 else (advanced.to(dtype), denoised.to(dtype))
-
-
-def noised(sample: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """A noisy sample, sample + sigma · noise: a new tensor with the dtype and device of `sample`.
-
-    The three shapes broadcast; `sigma` may be float64 and on the CPU.
-    """
-    working = _working_dtype(sample.dtype, noise.dtype)
-    sigma = sigma.to(working).to(sample.device)
-    return torch.addcmul(sample.to(working), noise.to(working), sigma).to(sample.dtype)
+    return advanced
 
 
 def _working_dtype(*dtypes: torch.dtype) -> torch.dtype:

@@ -206,7 +206,7 @@ MISUSE: dict[str, tuple[Any, str]] = {
     "spacing": (lambda: Ours(timestep_spacing="foo"), r"timestep_spacing must be one of 'linspace'.*got 'foo'"),
     "two curves": (
         lambda: Ours(use_karras_sigmas=True, use_beta_sigmas=True),
-        r"only one of use_karras_sigmas, .* may be True, got use_karras_sigmas, use_beta_sigmas",
+        r"only one of use_karras_sigmas, .* may be set, got use_karras_sigmas, use_beta_sigmas",
     ),
     "no steps": (lambda: Ours().set_timesteps(0), r"num_inference_steps must be an integer at least 1, got 0"),
     "NaN beta": (lambda: Ours(beta_start=float("nan")), r"beta_start must be a number from 0 to 1, got nan"),
@@ -237,7 +237,7 @@ MISUSE: dict[str, tuple[Any, str]] = {
     ),
     "generators": (
         lambda: step_with_noise(generator=[torch.Generator()] * 3),
-        r"generator must be one generator or a list of one a sample, got 3 generators for a sample of shape \(2, 3\)",
+        r"generator must be one generator or a list of one a sample, got 3 generators or seeds for a sample of shape \(2, 3\)",
     ),
     "begin index": (
         lambda: Ours().set_begin_index(1999),

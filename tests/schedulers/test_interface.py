@@ -50,8 +50,13 @@ def test_same_names_arguments_and_defaults(theirs: Any, ours: Any) -> None:
     for method in ("__init__", "scale_model_input", "set_begin_index", "set_timesteps", "step", "add_noise"):
         expected = inspect.signature(getattr(theirs, method)).parameters
         actual = inspect.signature(getattr(ours, method)).parameters
-        assert {n: p.default for n, p in actual.items()} == {n: p.default for n, p in expected.items()}
-        assert list(actual) == list(expected)
+        # Options of our own come after, and none of them has to be given.
+        assert list(actual)[: len(expected)] == list(expected)
+        for name, parameter in actual.items():
+            if name in expected and (method, name) != ("set_timesteps", "num_inference_steps"):
+                assert parameter.default == expected[name].default
+            else:
+                assert parameter.default is not inspect.Parameter.empty
     assert ours.order == 2
     assert len(ours()) == 1000
 
@@ -60,7 +65,8 @@ def test_same_names_arguments_and_defaults(theirs: Any, ours: Any) -> None:
 @pytest.mark.parametrize("config", [{}, UNUSUAL], ids=["default", "unusual"])
 def test_same_values_held(theirs: Any, ours: Any, config: dict[str, Any]) -> None:
     reference, scheduler = theirs(**config), ours(**config)
-    assert dict(reference.config) == dict(scheduler.config)
+    names = [name for name in reference.config if not name.startswith("_")]
+    assert all(scheduler.config[name] == reference.config[name] for name in names)
     for steps in (None, 7):
         if steps:
             reference.set_timesteps(steps)
@@ -123,7 +129,13 @@ def test_from_the_configurations_of_other_schedulers_and_back(cls: Any) -> None:
 
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS)
 def test_compatibles(theirs: Any, ours: Any) -> None:
-    assert {*theirs().compatibles, ours} == set(ours().compatibles)
+    of_other_models = {
+        diffusers.FlowMatchEulerDiscreteScheduler,
+        diffusers.FlowMatchHeunDiscreteScheduler,
+        diffusers.EDMEulerScheduler,
+        diffusers.EDMDPMSolverMultistepScheduler,
+    }
+    assert {*theirs().compatibles, ours} | of_other_models == set(ours().compatibles)
 
 
 @pytest.mark.parametrize("cls", OURS)
@@ -147,8 +159,7 @@ def test_a_pipeline_may_edit_the_configuration(cls: Any) -> None:
 
 
 def test_pipelines_find_generator_and_no_eta() -> None:
-    assert "generator" in inspect.signature(OURS[0].step).parameters
-    assert "generator" not in inspect.signature(OURS[1].step).parameters
+    assert all("generator" in inspect.signature(cls.step).parameters for cls in OURS)
     assert not any("eta" in inspect.signature(cls.step).parameters for cls in OURS)
 
 

@@ -10,25 +10,32 @@ up by value, among the stages that start a step before the midpoints: at eta = 1
 that follows it, mostly its timestep too, and a run that continues an image starts with a step.
 """
 
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
-from kdpm2 import _check, noise_schedule, spacing, update
-from kdpm2.noise import Generators, gaussian
-from kdpm2.table import dpm2
+from kdpm2 import _check, spacing, update
+from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian, seeded
+from kdpm2.noise_schedule import VariancePreserving
+from kdpm2.schedulers import _config
+from kdpm2.spacing import Steps
+from kdpm2.table import StageTable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
 
 # NumPy makes scalars of its own of what arrays without dimensions are computed to.
 _ARRAY = (np.ndarray, np.generic)
-_CURVE_FLAGS = {f"use_{curve}_sigmas": curve for curve in spacing.SIGMA_CURVES}
 
 
 @dataclass
@@ -45,94 +52,189 @@ class KDPM2SchedulerOutput(BaseOutput):
 
 
 class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
-    """Configuration and state of both schedulers; what differs between them is `_eta`."""
+    """State of a run, and the options of both schedulers; how a stage is made of them is `_solver`'s to say.
 
-    _compatibles: ClassVar = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
+    Options of both:
+
+    *The model.* `num_train_timesteps`: how many timesteps it was trained with, at least 1. `beta_start`, `beta_end`:
+    its first and last beta, in (0, 1), joined as `beta_schedule` says ("linear", "scaled_linear", "squaredcos_cap_v2"),
+    or at least as many `trained_betas` instead. `rescale_betas_zero_snr`: stretch them to end in pure noise.
+    `prediction_type`: what it predicts, "epsilon", "sample", "v_prediction", or "flow_prediction". `timestep_type`:
+    "discrete", or "continuous" for a v-prediction model that is conditioned on log(σ)/4. `use_flow_sigmas`: it is a
+    flow; `flow_shift`, `use_dynamic_shifting`, `time_shift_type` ("exponential", "linear") and `shift_terminal` then
+    move its sigmas. `sigma_data`: it is an EDM model for data of this standard deviation. `base_shift`, `max_shift`,
+    `base_image_seq_len`, `max_image_seq_len`: for pipelines, which compute their shift from them.
+
+    *The noise levels.* `timestep_spacing`: "linspace", "leading", "trailing", "simple" or "sgm_uniform";
+    `steps_offset` is added to every leading timestep. At most one of `use_karras_sigmas`, `use_exponential_sigmas`,
+    `use_beta_sigmas`, `use_polyexponential_sigmas`, `use_lu_lambdas` and `ays_sigmas` ("sd15", "sdxl", "svd"): the
+    curve between their first and last sigma, or between `sigma_max` and `sigma_min`; `rho` is its exponent.
+    `final_sigmas_type`: end at "zero" or at "sigma_min". `discard_next_to_last_sigma`: leave the sigma before out.
+
+    *The noise.* `s_noise`: scale of all noise that a step adds, at least 0.
+
+    `docs/options.md` says more of each.
+    """
+
+    _compatibles: ClassVar = [
+        *(scheduler.name for scheduler in KarrasDiffusionSchedulers),
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+        "EDMEulerScheduler",
+        "EDMDPMSolverMultistepScheduler",
+    ]
     order = 2
 
-    _eta: float
-
     timesteps: torch.Tensor
-    """Shape (2N-1,), float32: what the network is conditioned on at each stage."""
+    """Shape (S,), float32: what the network is conditioned on at each stage; S = 2N-1 stages for N steps to 0."""
     num_inference_steps: int
 
-    @register_to_config
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,
-        beta_start: float = 0.00085,
-        beta_end: float = 0.012,
-        beta_schedule: str = "linear",
-        trained_betas: NDArray[Any] | list[float] | None = None,
-        use_karras_sigmas: bool = False,
-        use_exponential_sigmas: bool = False,
-        use_beta_sigmas: bool = False,
-        prediction_type: str = "epsilon",
-        timestep_spacing: str = "linspace",
-        steps_offset: int = 0,
-    ) -> None:
-        """Set up the schedule of the trained model, and the run that visits every timestep of it.
+    @abstractmethod
+    def _solver(self, steps: Steps) -> StageTable:
+        """The table of the configured sampler."""
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any] | None = None, return_unused_kwargs: bool = False, **kwargs: Any
+    ) -> "Self | tuple[Self, dict[str, Any]]":
+        """A scheduler from the configuration of this one or of another.
+
+        Those of diffusers' flow-matching and EDM schedulers are put into the words of ours.
 
         Args:
-            num_train_timesteps: How many timesteps the model was trained with.
-            beta_start: First beta, in (0, 1).
-            beta_end: Last beta, in (0, 1).
-            beta_schedule: "linear", "scaled_linear" or "squaredcos_cap_v2".
-            trained_betas: At least `num_train_timesteps` betas, to be used instead of a formula.
-            use_karras_sigmas: Join the first and last sigma by Karras' curve.
-            use_exponential_sigmas: Join them evenly in log sigma.
-            use_beta_sigmas: Join them by quantiles of a Beta distribution. At most one of the three.
-            prediction_type: What the network predicts: "epsilon", "sample" or "v_prediction".
-            timestep_spacing: "linspace", "leading" or "trailing".
-            steps_offset: Added to every "leading" timestep.
+            config: A scheduler's `config`, or what its JSON file holds.
+            return_unused_kwargs: Whether to return a pair, with what was not used.
+            kwargs: Options to be set instead of what the configuration says.
 
         Raises:
-            TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or contradicts another.
+            TypeError: If an option has the wrong type.
+            ValueError: If an option is out of range, or contradicts another.
         """
-        self._schedule = noise_schedule.discrete(
-            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas
-        )
-        self.set_timesteps(num_train_timesteps)
+        words = _config.translated(config) if isinstance(config, Mapping) else config
+        scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
+        return scheduler
+
+    def _set_up(self) -> None:
+        """Set the schedule of the trained model, and the run that visits every timestep of it."""
+        config = self.config
+        self._seeds: Seeds = None
+        self._schedule = _config.trained(config)
+        # A sigma left out is for short runs, and the shift of an image for runs that know it.
+        options = _config.spacing_options(config) | {"discard_next_to_last_sigma": False}
+        self._set_steps(spacing.steps(self._schedule, config.num_train_timesteps, **options), None)
+        self.num_inference_steps = config.num_train_timesteps
 
     def set_timesteps(
         self,
-        num_inference_steps: int,
+        num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
         num_train_timesteps: int | None = None,
+        sigmas: Sequence[float] | NDArray[Any] | None = None,
+        timesteps: Sequence[float] | NDArray[Any] | None = None,
+        mu: float | None = None,
     ) -> None:
-        """Set the schedule of the runs to come, of 2N-1 stages, and forget the run in progress.
+        """Set the schedule of the runs to come, of N steps in 2N-1 stages, and forget the run in progress.
 
         Args:
-            num_inference_steps: N, at least 1.
-            device: Where `timesteps` is to be.
-            num_train_timesteps: Use only the first so many trained timesteps; all if None.
+            num_inference_steps: N, at least 1; may be None if `sigmas` or `timesteps` is given.
+            device: Where `self.timesteps` is to be.
+            num_train_timesteps: Use only the first so many trained timesteps; all if None. For models with betas.
+            sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted.
+            timesteps: The same as timesteps. Not both.
+            mu: The shift of a flow with `use_dynamic_shifting`, which needs it; without, it plays no part.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range. The scheduler is then unchanged.
+            ValueError: If an argument is out of range, or contradicts another. The scheduler is then unchanged.
         """
         config = self.config
-        steps = spacing.steps(
-            self._schedule,
-            num_inference_steps,
-            config.timestep_spacing,
-            config.steps_offset,
-            _sigma_curve(config),
-            config.num_train_timesteps if num_train_timesteps is None else num_train_timesteps,
+        options = _config.spacing_options(config)
+        shift = _config.shift(config, mu)
+        if sigmas is None and timesteps is None:
+            if num_inference_steps is None:
+                raise ValueError("num_inference_steps must be an integer at least 1 without sigmas or timesteps")
+            steps = spacing.steps(
+                self._schedule,
+                num_inference_steps,
+                num_train_timesteps=self._limit(num_train_timesteps),
+                shift=shift,
+                **options,
+            )
+        else:
+            steps = self._custom_steps(num_inference_steps, num_train_timesteps, sigmas, timesteps, shift, options)
+            num_inference_steps = len(steps.timesteps) if num_inference_steps is None else num_inference_steps
+        self._set_steps(steps, device)
+        self.num_inference_steps = int(num_inference_steps)
+
+    def _limit(self, num_train_timesteps: int | None) -> int | None:
+        """The trained timesteps to use: a configuration may have more betas than timesteps."""
+        if num_train_timesteps is None and isinstance(self._schedule, VariancePreserving):
+            return int(self.config.num_train_timesteps)
+        return num_train_timesteps
+
+    def _custom_steps(
+        self,
+        num_inference_steps: int | None,
+        num_train_timesteps: int | None,
+        sigmas: Any,
+        timesteps: Any,
+        shift: float | None,
+        options: dict[str, Any],
+    ) -> Steps:
+        if sigmas is not None and timesteps is not None:
+            raise ValueError("only one of sigmas and timesteps may be given, got both")
+        if num_train_timesteps is not None:
+            raise ValueError(
+                f"num_train_timesteps must be None with sigmas or timesteps of one's own, got {num_train_timesteps}"
+            )
+        taken = ("sigma_curve", "rho", "final_sigmas_type", "shift_terminal")
+        steps = spacing.custom(
+            self._schedule, sigmas, timesteps, shift=shift, **{name: options[name] for name in taken}
         )
-        table = dpm2(self._schedule, steps, config.prediction_type, self._eta)
+        count = len(sigmas if timesteps is None else timesteps)
+        if num_inference_steps not in (None, len(steps.timesteps), count):
+            raise ValueError(
+                f"num_inference_steps must be None or the number of steps given, {len(steps.timesteps)}, "
+                f"got {_check.shown(num_inference_steps)}"
+            )
+        return steps
+
+    def _set_steps(self, steps: Steps, device: str | torch.device | None) -> None:
+        table = self._solver(steps)
         self.timesteps = _on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         self._table = table
         self._last_stage = len(table) - 1
         self._input_scaling = update.InputScaling(table)
-        self.num_inference_steps = len(steps.sigmas)
         self._begin_index: int | None = None
         self._forget_run()
 
     def _forget_run(self) -> None:
         self._step_index: int | None = None
         self._anchor: torch.Tensor | None = None
+        self._seeded: Generators = None
+
+    def seed(self, seed: Seeds) -> None:
+        """Let every run draw its noise from this seed, where `step` is given no generator.
+
+        For pipelines that pass none, like those of Stable Diffusion 3 and Flux: each run with the same seed draws the
+        same noise, on every device. The initial sample is drawn by the pipeline, from its own generator.
+
+        Args:
+            seed: An integer for the batch, one integer for each sample, or None for torch's global generator.
+
+        Raises:
+            TypeError: If it is or holds something else.
+            ValueError: If an integer is negative, or does not fit into 64 bits.
+        """
+        self._seeds = checked_seeds("seed", seed)
+        self._seeded = None
+
+    def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
+        """The standard normal noise that a stage adds, shaped like the network's output."""
+        if generator is None and self._seeds is not None:
+            self._seeded = seeded(self._seeds) if self._seeded is None else self._seeded
+            generator = self._seeded
+        return gaussian(like.shape, like.dtype, like.device, generator)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the next run at stage `begin_index` of the 2N-1, whatever timestep its first call is given.
@@ -157,14 +259,17 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def state_in_first_order(self) -> bool:
         """Whether the next call of `step` starts a step, rather than finishing one from its midpoint."""
         stage = self._begin_index if self._step_index is None else self._step_index
-        return stage is None or stage % 2 == 0
+        return stage is None or bool(self._table.starts_step[stage])
 
     @property
     def init_noise_sigma(self) -> torch.Tensor:
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
-        top = self._table.sigmas[0]
-        as_trained = self.config.timestep_spacing == "leading"
-        return torch.tensor(np.hypot(top, 1) if as_trained else top, dtype=torch.float32)
+        if self._schedule.flow:
+            return torch.tensor(1.0)
+        top = np.hypot(self._table.sigmas[0], self._table.initial_noise)
+        # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
+        with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
+        return torch.tensor(np.hypot(top, 1) if with_data else top, dtype=torch.float32)
 
     @property
     def sigmas(self) -> torch.Tensor:
@@ -173,8 +278,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def betas(self) -> torch.Tensor:
-        """Shape (T,), float32: variance added by each training timestep."""
-        return torch.tensor(self._schedule.betas)
+        """Shape (T,), float32: variance added by each training timestep; AttributeError for a model without."""
+        return torch.tensor(self._variance_preserving("betas").betas)
 
     @property
     def alphas(self) -> torch.Tensor:
@@ -184,12 +289,17 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     @property
     def alphas_cumprod(self) -> torch.Tensor:
         """Shape (T,), float32: running product of `alphas`."""
-        return torch.tensor(self._schedule.alphas_cumprod)
+        return torch.tensor(self._variance_preserving("alphas_cumprod").alphas_cumprod)
 
     @property
     def log_sigmas(self) -> torch.Tensor:
         """Shape (T,), float32: logarithm of the noise level at each training timestep."""
-        return torch.tensor(self._schedule.log_sigmas, dtype=torch.float32)
+        return torch.tensor(self._variance_preserving("log_sigmas").log_sigmas, dtype=torch.float32)
+
+    def _variance_preserving(self, name: str) -> VariancePreserving:
+        if not isinstance(self._schedule, VariancePreserving):
+            raise AttributeError(f"{name}: a {self._schedule.family} model has none")
+        return self._schedule
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:
@@ -235,7 +345,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         return indices.pop()
 
     def scale_model_input(self, sample: ArrayOrTensor, timestep: float | torch.Tensor) -> ArrayOrTensor:
-        """`sample` as the network was trained to read it, divided by √(σ² + 1).
+        """`sample` as the network was trained to read it: divided by √(σ² + 1), or as the model's family does.
 
         Args:
             sample: Any shape, floating point: a tensor or an array.
@@ -279,24 +389,19 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
                 f"got {_kind(sample)}"
             )
         row = self._table.row(stage, anchored=anchor is not None)
-        noise = None
-        if row.noise:
-            noise = gaussian(model_output.shape, model_output.dtype, model_output.device, generator)
+        noise = self._noise(stage, model_output, generator) if row.noise else None
         result = update.apply(row, sample, model_output, anchor, noise)
         if stage == self._last_stage:
             self._forget_run()
         else:
             self._step_index = stage + 1
-            self._anchor = sample if stage % 2 == 0 else None
+            self._anchor = None if self._table.starts_step[stage + 1] else sample
         return result
 
     def add_noise(
         self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor
     ) -> ArrayOrTensor:
-        """Noisy samples: original_samples + σ · noise, each at its own noise level.
-
-        The level of a midpoint is that of the step after it, as in diffusers: inpainting, which adds noise in mid-run,
-        gives the same pictures.
+        """Noisy samples: original_samples + σ · noise, each at its own noise level; (1-σ) times those for a flow.
 
         Args:
             original_samples: Shape (B, ...), floating point.
@@ -323,15 +428,30 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             stages = self._indices(timesteps)
         else:
             stages = [self._begin_index if self._step_index is None else self._step_index]
-        sigma = torch.from_numpy(self._table.sigmas[[(stage + 1) // 2 for stage in stages]])
-        return update.noised(original_samples, noise, sigma.reshape([-1, *[1] * (len(shape) - 1)][: len(shape)]))
+        level = self._noise_levels(stages).reshape([-1, *[1] * (len(shape) - 1)][: len(shape)])
+        sigma, alpha = torch.from_numpy(level), torch.from_numpy(self._schedule.alpha(level))
+        return update.noised(original_samples, noise, sigma, alpha if self._schedule.flow else None)
 
+    def scale_noise(self, sample: ArrayOrTensor, timestep: torch.Tensor, noise: ArrayOrTensor) -> ArrayOrTensor:
+        """The same as `add_noise`, as the pipelines of flow-matching models call it.
 
-def _sigma_curve(config: Any) -> str | None:
-    chosen = [flag for flag in _CURVE_FLAGS if config[flag] is not None and _check.flag(flag, config[flag])]
-    if len(chosen) > 1:
-        raise ValueError(f"only one of {', '.join(_CURVE_FLAGS)} may be True, got {', '.join(chosen)}")
-    return _CURVE_FLAGS[chosen[0]] if chosen else None
+        Args:
+            sample: Shape (B, ...), floating point: clean samples.
+            timestep: Shape (B,) or (1,), or one number: as `timesteps` of `add_noise`.
+            noise: A shape that broadcasts with the sample: standard normal noise.
+
+        Returns:
+            A new tensor or array like `sample`.
+
+        Raises:
+            TypeError: If a sample is not a floating-point tensor or array.
+            ValueError: If a timestep is not in the schedule, or shapes do not fit.
+        """
+        return self.add_noise(sample, noise, timestep)
+
+    def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
+        """The noise level of a sample that stands at each stage."""
+        return self._table.stage_sigmas[stages]
 
 
 def _on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:

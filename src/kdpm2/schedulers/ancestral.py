@@ -1,12 +1,20 @@
 """`KDPM2AncestralDiscreteScheduler`: DPM2 at eta = 1, the sampler users know as "DPM2 a"."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers.configuration_utils import register_to_config
+from numpy.typing import NDArray
 
-from kdpm2.noise import Generators
+from kdpm2 import _check
+from kdpm2.noise import Brownian, Generators, drawn_seeds
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.spacing import Steps
+from kdpm2.table import StageTable, dpm2
+
+NOISES = ("gaussian", "brownian")
 
 
 @dataclass
@@ -27,7 +35,77 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
     __module__ = "kdpm2"
 
-    _eta = 1.0
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        beta_schedule: str = "linear",
+        trained_betas: NDArray[Any] | list[float] | None = None,
+        use_karras_sigmas: bool = False,
+        use_exponential_sigmas: bool = False,
+        use_beta_sigmas: bool = False,
+        prediction_type: str = "epsilon",
+        timestep_spacing: str = "linspace",
+        steps_offset: int = 0,
+        use_polyexponential_sigmas: bool = False,
+        use_lu_lambdas: bool = False,
+        ays_sigmas: str | None = None,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        rho: float | None = None,
+        final_sigmas_type: str = "zero",
+        discard_next_to_last_sigma: bool = False,
+        rescale_betas_zero_snr: bool = False,
+        timestep_type: str = "discrete",
+        use_flow_sigmas: bool = False,
+        flow_shift: float = 1.0,
+        use_dynamic_shifting: bool = False,
+        time_shift_type: str = "exponential",
+        shift_terminal: float | None = None,
+        base_shift: float = 0.5,
+        max_shift: float = 1.15,
+        base_image_seq_len: int = 256,
+        max_image_seq_len: int = 4096,
+        sigma_data: float | None = None,
+        eta: float = 1.0,
+        s_noise: float = 1.0,
+        noise: str = "gaussian",
+    ) -> None:
+        """Set up the schedule of the trained model, and the run that visits every timestep of it.
+
+        Besides the options of both schedulers, which `KDPM2Scheduler` and docs/options.md describe:
+
+        `eta`: Share of each step's noise that is new, at least 0: 0 is deterministic, 1 ancestral sampling.
+        `s_noise`: Scale of that noise, at least 0.
+        `noise`: "gaussian", or "brownian" for noise from a Brownian path, with which the pictures of one seed converge
+        as steps grow.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument is out of range, or contradicts another.
+        """
+        self._set_up()
+
+    def _solver(self, steps: Steps) -> StageTable:
+        config = self.config
+        _check.choice("noise", config.noise, NOISES)
+        return dpm2(self._schedule, steps, config.prediction_type, config.eta, config.s_noise)
+
+    def _forget_run(self) -> None:
+        super()._forget_run()
+        self._path: Brownian | None = None
+
+    def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
+        if self.config.noise == "gaussian":
+            return super()._noise(stage, like, generator)
+        sigmas, step = self._table.sigmas, self._table.step[stage]
+        if self._path is None:
+            seeds = drawn_seeds(generator) if self._seeds is None or generator is not None else self._seeds
+            # From the largest sigma of any run, so that the path does not depend on this one's number of steps.
+            self._path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
+        return self._path(sigmas[step], sigmas[step + 1])
 
     @property
     def sigmas_up(self) -> torch.Tensor:
@@ -42,7 +120,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
     @property
     def sigmas_interpol(self) -> torch.Tensor:
         """Shape (2N+2,), float32: the midpoint of the step from each sigma, laid out like `sigmas`."""
-        return held(np.append(self._table.mid, [0.0, 0.0]))
+        return held(np.append(self._table.mid, 0.0))
 
     def step(
         self,
@@ -58,7 +136,8 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
             model_output: Any shape, floating point: the network's output for the scaled sample, a tensor or an array.
             timestep: The current timestep; decides where a run begins if no `begin_index` was set.
             sample: Same shape and kind: the sample before scaling. It is kept, not copied, until the step is finished.
-            generator: One for the batch, or a list with one for each sample; torch's global one if None.
+            generator: One for the batch, or a list with one for each sample. If None, the
+                seed of `seed`, or torch's global generator.
             return_dict: Whether to return an output object rather than a pair.
 
         Returns:

@@ -1,11 +1,18 @@
 """`KDPM2DiscreteScheduler`: DPM2 at eta = 0, the sampler users know as "DPM2"."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers.configuration_utils import register_to_config
+from numpy.typing import NDArray
 
+from kdpm2.noise import Generators
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.spacing import Steps
+from kdpm2.table import Churn, StageTable, dpm2
 
 
 @dataclass
@@ -26,12 +33,80 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
     __module__ = "kdpm2"
 
-    _eta = 0.0
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        beta_schedule: str = "linear",
+        trained_betas: NDArray[Any] | list[float] | None = None,
+        use_karras_sigmas: bool = False,
+        use_exponential_sigmas: bool = False,
+        use_beta_sigmas: bool = False,
+        prediction_type: str = "epsilon",
+        timestep_spacing: str = "linspace",
+        steps_offset: int = 0,
+        use_polyexponential_sigmas: bool = False,
+        use_lu_lambdas: bool = False,
+        ays_sigmas: str | None = None,
+        sigma_min: float | None = None,
+        sigma_max: float | None = None,
+        rho: float | None = None,
+        final_sigmas_type: str = "zero",
+        discard_next_to_last_sigma: bool = False,
+        rescale_betas_zero_snr: bool = False,
+        timestep_type: str = "discrete",
+        use_flow_sigmas: bool = False,
+        flow_shift: float = 1.0,
+        use_dynamic_shifting: bool = False,
+        time_shift_type: str = "exponential",
+        shift_terminal: float | None = None,
+        base_shift: float = 0.5,
+        max_shift: float = 1.15,
+        base_image_seq_len: int = 256,
+        max_image_seq_len: int = 4096,
+        sigma_data: float | None = None,
+        s_noise: float = 1.0,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float | None = None,
+    ) -> None:
+        """Set up the schedule of the trained model, and the run that visits every timestep of it.
+
+        Besides the options of both schedulers, which `KDPM2Scheduler` and docs/options.md describe:
+
+        `s_churn`: EDM's churn, at least 0: how much noise a run of N steps adds to go up before it goes down, each step
+        by at most the factor √2. 0 is none, and deterministic.
+        `s_tmin`: Smallest sigma at which a step is churned, at least 0.
+        `s_tmax`: Largest such sigma; no limit if None.
+        `s_noise`: Scale of that noise, at least 0.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument is out of range, or contradicts another.
+        """
+        self._set_up()
+
+    def _solver(self, steps: Steps) -> StageTable:
+        config = self.config
+        churn = Churn(config.s_churn, config.s_tmin, math.inf if config.s_tmax is None else config.s_tmax)
+        return dpm2(self._schedule, steps, config.prediction_type, 0.0, config.s_noise, churn)
+
+    def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
+        """At a midpoint that of the step after it: so diffusers inpaints, in mid-run, and pictures are to be the same.
+
+        There are no pictures of diffusers' for flows.
+        """
+        table = self._table
+        if self._schedule.flow:
+            return super()._noise_levels(stages)
+        return np.where(table.starts_step, table.stage_sigmas, table.sigmas[table.step + 1])[stages]
 
     @property
     def sigmas_interpol(self) -> torch.Tensor:
         """Shape (2N+2,), float32: the midpoint of the step to each sigma, laid out like `sigmas`; 0 where none is."""
-        return held(np.concatenate([[0.0], self._table.mid, [0.0]]))
+        return held(np.append(0.0, self._table.mid))
 
     def step(
         self,
@@ -39,6 +114,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         timestep: float | torch.Tensor,
         sample: ArrayOrTensor,
         return_dict: bool = True,
+        generator: Generators = None,
     ) -> KDPM2DiscreteSchedulerOutput | tuple[ArrayOrTensor, ArrayOrTensor]:
         """Make one stage.
 
@@ -47,6 +123,8 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
             timestep: The current timestep; decides where a run begins if no `begin_index` was set.
             sample: Same shape and kind: the sample before scaling. It is kept, not copied, until the step is finished.
             return_dict: Whether to return an output object rather than a pair.
+            generator: Where churn draws its noise: one for the batch, or a list with one for each sample. If None, the
+                seed of `seed`, or torch's global generator.
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
@@ -56,5 +134,5 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
             ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
                 scheduler is then unchanged.
         """
-        pair = self._advance(model_output, timestep, sample)
+        pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2DiscreteSchedulerOutput(*pair) if return_dict else pair

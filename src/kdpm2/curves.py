@@ -1,0 +1,86 @@
+r"""Curves from the largest sigma of a run to the smallest, N values each (u runs from 0 to 1).
+
+===============  ===========================================================================================
+karras           :math:`(\sigma_{max}^{1/\rho} + u\,(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho}))^\rho`, ρ = 7
+exponential      evenly spaced in log σ
+polyexponential  :math:`\log\sigma = \log\sigma_{min} + (1-u)^\rho \log(\sigma_{max}/\sigma_{min})`, ρ = 1
+beta             :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`, F the Beta(0.6, 0.6) distribution
+lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
+===============  ===========================================================================================
+
+The sigmas of Align Your Steps are no curve between two ends but tables of eleven values, found by optimisation for
+three models; other numbers of steps are read off them linearly in log σ.
+
+References:
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 5:
+      https://arxiv.org/abs/2206.00364
+    | exponential and polyexponential: Katherine Crowson's https://github.com/crowsonkb/k-diffusion
+    | Beta Sampling is All You Need (Lee et al., 2024): https://arxiv.org/abs/2407.12173
+    | DPM-Solver (Lu et al., 2022), section 3.4, for uniform λ: https://arxiv.org/abs/2206.00927
+    | Align Your Steps (Sabour et al., 2024): https://arxiv.org/abs/2404.14507
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the power 1/rho."""
+    u = np.linspace(0, 1, count)
+    top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return np.asarray((top + u * (bottom - top)) ** rho)
+
+
+def exponential(sigma_max: float, sigma_min: float, count: int) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the logarithm."""
+    return np.exp(np.linspace(np.log(sigma_max), np.log(sigma_min), count))
+
+
+def polyexponential(sigma_max: float, sigma_min: float, count: int, rho: float = 1.0) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, their logarithms along the power rho."""
+    return np.asarray(sigma_min * np.exp(np.linspace(1, 0, count) ** rho * np.log(sigma_max / sigma_min)))
+
+
+def beta(sigma_max: float, sigma_min: float, count: int, alpha: float = 0.6, beta: float = 0.6) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, at even quantiles of the Beta(alpha, beta) distribution."""
+    from scipy.special import betaincinv  # half the package's import time, and only this curve needs it
+
+    return np.asarray(sigma_min + (sigma_max - sigma_min) * betaincinv(alpha, beta, 1 - np.linspace(0, 1, count)))
+
+
+def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the signal-to-noise ratio's logarithm.
+
+    In a flow the signal is 1-σ, so that `sigma_max` has to be below 1; elsewhere it is 1.
+    """
+    ends = np.array([sigma_max, sigma_min])
+    start, stop = np.log(ends / (1 - ends)) if flow else np.log(ends)
+    ratio = np.exp(np.linspace(start, stop, count))
+    return ratio / (1 + ratio) if flow else ratio
+
+
+ALIGN_YOUR_STEPS: dict[str, list[float]] = {
+    "sd15": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029],
+    "sdxl": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029],
+    "svd": [700.0, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002],
+}
+
+
+def align_your_steps(model: str, count: int) -> Floats:
+    """The sigmas at which `count` steps start, for "sd15", "sdxl" or "svd"; ten steps are those of the paper."""
+    table = np.log(ALIGN_YOUR_STEPS[model])
+    return np.exp(np.interp(np.linspace(0, 1, count + 1)[:-1], np.linspace(0, 1, len(table)), table))
+
+
+SIGMA_CURVES: dict[str, Callable[..., Floats]] = {
+    "karras": karras,
+    "exponential": exponential,
+    "beta": beta,
+    "polyexponential": polyexponential,
+    "lu": lu,
+    **{f"ays_{model}": align_your_steps for model in ALIGN_YOUR_STEPS},
+}
