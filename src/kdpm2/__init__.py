@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from diffusers import SchedulerMixin as SchedulerMixin
 
-    from kdpm2 import noise_schedule, prediction, schedulers, spacing, table, update, zoo
+    from kdpm2 import (
+        curves,
+        denoiser,
+        noise,
+        noise_schedule,
+        prediction,
+        sampling,
+        schedulers,
+        spacing,
+        table,
+        update,
+        zoo,
+    )
+    from kdpm2.denoiser import Denoiser, guided
+    from kdpm2.sampling import sample
     from kdpm2.schedulers import (
         KDPM2AncestralDiscreteScheduler,
         KDPM2AncestralDiscreteSchedulerOutput,
@@ -20,13 +34,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Denoiser",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2AncestralDiscreteSchedulerOutput",
     "KDPM2DiscreteScheduler",
     "KDPM2DiscreteSchedulerOutput",
+    "curves",
+    "denoiser",
+    "guided",
     "noise",
     "noise_schedule",
     "prediction",
+    "sample",
+    "sampling",
     "schedulers",
     "spacing",
     "table",
@@ -35,6 +55,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Denoiser": "kdpm2.denoiser",
+    "guided": "kdpm2.denoiser",
+    "sample": "kdpm2.sampling",
     **{name: "kdpm2.schedulers" for name in __all__ if name.startswith("KDPM2")},
     # Where a pipeline is loaded, diffusers recognises a component as a scheduler by this name in its library.
     "SchedulerMixin": "diffusers",

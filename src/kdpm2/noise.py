@@ -5,7 +5,7 @@ or a list with one a sample, so that a sample's noise does not depend on its nei
 any device, since their numbers are the same everywhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,6 @@ from kdpm2 import _check
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
-NoiseSampler: TypeAlias = Callable[[float, float], torch.Tensor]
 
 _LARGEST_SEED = 2**63 - 1
 
@@ -55,7 +54,7 @@ def _drawn_seed(generator: Any) -> int:
 class Brownian:
     r"""Noise from a Brownian path over noise levels: the same path however many steps a run has.
 
-    The noise of the step from σ to σ' is :math:`(W(\sigma)-W(\sigma'))/\sqrt{\sigma-\sigma'}`, standard normal, and
+    The noise of the step from σ to σ' is :math:`(W(\sigma')-W(\sigma))/\sqrt{\sigma-\sigma'}`, standard normal, and
     independent of every other step's. More steps look at the same path more closely, so that with one seed the
     pictures converge as steps grow.
 
@@ -73,7 +72,8 @@ class Brownian:
     References:
         | Scalable Gradients for Stochastic Differential Equations (Li et al., 2020), for the tree:
           https://arxiv.org/abs/2001.01328, https://github.com/google-research/torchsde
-        | The idea: BrownianTreeNoiseSampler in https://github.com/crowsonkb/k-diffusion
+        | BrownianTreeNoiseSampler in https://github.com/crowsonkb/k-diffusion, whose numbers these are for the same
+          ends and seeds
     """
 
     def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
@@ -89,14 +89,14 @@ class Brownian:
         # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
         zero = torch.zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
         low, high = float(sigma_min), float(sigma_max)
-        self._trees = [BrownianTree(low, zero, high, entropy=entropy, tol=1e-6 * (high - low)) for entropy in entropies]
+        self._trees = [BrownianTree(low, zero, high, entropy=entropy) for entropy in entropies]
 
     def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
         """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction."""
         low, high = sorted((float(sigma), float(sigma_next)))
         paths: list[torch.Tensor] = [tree(low, high) for tree in self._trees]
         path = torch.stack(paths) if self._batched else paths[0]
-        noise: torch.Tensor = path / (high - low) ** 0.5
+        noise: torch.Tensor = path / (high - low) ** 0.5 * (-1 if sigma > sigma_next else 1)
         return noise.to(self._device, self._dtype)
 
 

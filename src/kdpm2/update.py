@@ -61,8 +61,15 @@ def apply(
         anchor = None if anchor is None else anchor.to(working)
         noise = None if noise is None else noise.to(working)
     advanced = _advanced(row, sample, model_output, anchor, noise)
-    denoised = _sum(row.denoised_x, sample, row.denoised_model, model_output)
-    return (advanced, denoised) if dtype is torch.float32 else (advanced.to(dtype), denoised.to(dtype))
+    clean = _sum(row.denoised_x, sample, row.denoised_model, model_output)
+    return (advanced, clean) if dtype is torch.float32 else (advanced.to(dtype), clean.to(dtype))
+
+
+def denoised(row: Row, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+    """The network's estimate of the clean sample alone, a new tensor."""
+    working = _working_dtype(sample.dtype, model_output.dtype)
+    clean = _sum(row.denoised_x, sample.to(working), row.denoised_model, model_output.to(working))
+    return clean.to(sample.dtype)
 
 
 def advance(

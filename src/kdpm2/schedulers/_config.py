@@ -116,12 +116,16 @@ def _sigma_curve(config: Any) -> str | None:
 
 
 def translated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a flow-matching or EDM scheduler of diffusers in the words of ours; others as they are.
+    """The configuration of another scheduler for a flow or an EDM model, in the words of ours; others as they are.
 
     Raises:
         ValueError: If it asks for what these samplers cannot do.
     """
     words = dict(config)
+    if "solver_order" in words and words.get("use_flow_sigmas"):
+        # The multistep solvers of diffusers space a flow's sigmas in one way, whatever their timestep_spacing says.
+        words["timestep_spacing"] = "trailing"
+        words["_use_default_values"] = [n for n in words.get("_use_default_values", []) if n != "timestep_spacing"]
     if "beta_start" in words or "use_flow_sigmas" in words:
         return words
     if "shift" in words:

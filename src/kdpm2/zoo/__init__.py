@@ -1,6 +1,26 @@
-"""Models that come with the package, and the pipeline that samples from them."""
+"""Models that come with the package: the digits and their pipeline, and denoisers known in closed form."""
 
-from kdpm2.zoo.digits import NO_LABEL, digits
-from kdpm2.zoo.pixels import PixelPipeline
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["NO_LABEL", "PixelPipeline", "digits"]
+if TYPE_CHECKING:
+    from kdpm2.zoo.closed_form import GaussianMixture, gaussian
+    from kdpm2.zoo.digits import NO_LABEL, digits
+    from kdpm2.zoo.pixels import PixelPipeline
+
+__all__ = ["NO_LABEL", "GaussianMixture", "PixelPipeline", "digits", "gaussian"]
+
+# The denoisers do without diffusers, which the pipeline is made of.
+_HOMES = {
+    "GaussianMixture": "closed_form",
+    "gaussian": "closed_form",
+    "NO_LABEL": "digits",
+    "digits": "digits",
+    "PixelPipeline": "pixels",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"kdpm2.zoo.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'kdpm2.zoo' has no attribute {name!r}")

@@ -1,0 +1,303 @@
+r"""Loops over a table: a run of DPM2 from noise to samples, without diffusers.
+
+`sample` takes a denoiser, noise and sigmas. `sample_dpm_2_ancestral` and `sample_dpm_2` take what k-diffusion's
+functions of these names take, and give the same samples: `from kdpm2 import sampling` replaces `from k_diffusion import
+sampling` for them. Each reads one table: a stage calls the network at its noise level, and applies its row.
+
+A `kdpm2.Denoiser` may stand wherever a function model(x, sigma) may; so may a denoiser for a flow's samples, which get
+ComfyUI's ancestral step.
+
+References:
+    | https://github.com/crowsonkb/k-diffusion
+    | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022):
+      https://arxiv.org/abs/2206.00364
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from kdpm2 import _check, curves, update
+from kdpm2.denoiser import Denoiser, Network, as_denoiser
+from kdpm2.noise import Brownian, Seeds, checked_seeds, gaussian, seeded
+from kdpm2.spacing import Steps
+from kdpm2.table import Churn, StageTable, dpm2
+
+Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
+Callback: TypeAlias = Callable[[dict[str, Any]], object]
+
+NOISES = ("gaussian", "brownian")
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Network,
+    x: torch.Tensor,
+    sigmas: Sigmas,
+    *,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    seeds: Seeds = None,
+    noise: str = "gaussian",
+    conditioning: Mapping[str, Any] | None = None,
+    flow: bool | None = None,
+    callback: Callback | None = None,
+    progress: bool = False,
+) -> torch.Tensor:
+    """Samples from a denoiser, by DPM2 with as much ancestral sampling as `eta` says.
+
+    Args:
+        denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean sample.
+        x: Shape (B, ...), floating point: samples at the first noise level, for most models `sigmas[0]` times standard
+            normal noise.
+        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0.
+        eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
+        s_noise: Scale of the noise, at least 0.
+        seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
+            torch's global generator if None.
+        noise: "gaussian", or "brownian" for a path that runs with other numbers of steps see too.
+        conditioning: Keyword arguments for the denoiser.
+        flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
+        callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it; `sigma` and
+            `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen.
+        progress: Whether to show a bar.
+
+    Returns:
+        A new tensor like `x`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or contradicts another.
+    """
+    model = as_denoiser(denoiser, flow)
+    steps = _checked_steps(model, x, sigmas, eta)
+    table = dpm2(model.schedule, steps, model.prediction_type, eta, s_noise)
+    seeds = checked_seeds("seeds", seeds)
+    generators = seeded(seeds)
+    path = None
+    if _check.choice("noise", noise, NOISES) == "brownian":
+        path = Brownian(x, 0.0, max(steps.sigmas), seeds)
+
+    def draw(step: int) -> torch.Tensor:
+        if path is None:
+            return gaussian(x.shape, x.dtype, x.device, generators)
+        return path(steps.sigmas[step], steps.sigmas[step + 1])
+
+    return _run(table, model, x, draw, dict(conditioning or {}), callback, not _check.flag("progress", progress))
+
+
+@torch.no_grad()
+def sample_dpm_2_ancestral(
+    model: Network,
+    x: torch.Tensor,
+    sigmas: Sigmas,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    noise_sampler: Callable[[Any, Any], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """DPM2 with ancestral sampling, as k-diffusion's function of this name.
+
+    Args:
+        model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
+        x: Shape (B, ...), floating point: samples at the first noise level.
+        sigmas: Shape (N+1,): where the steps start, and the end.
+        extra_args: Keyword arguments for the model.
+        callback: Called once a step with a dictionary of `x`, `i`, `sigma`, `sigma_hat` and `denoised`.
+        disable: True for no progress bar, False for one, None for one on a terminal.
+        eta: Stochasticity, at least 0.
+        s_noise: Scale of the noise, at least 0.
+        noise_sampler: A function of sigma and the next sigma, tensors of shape (), that returns noise like `x`; torch's
+            normal noise if None. `kdpm2.noise.Brownian` is one.
+
+    Returns:
+        A new tensor like `x`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+    denoiser = as_denoiser(model)
+    steps = _checked_steps(denoiser, x, sigmas, eta)
+    table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, eta, s_noise)
+    levels = torch.from_numpy(steps.sigmas).to(x.device, torch.promote_types(x.dtype, torch.float32))
+
+    def draw(step: int) -> torch.Tensor:
+        return torch.randn_like(x) if noise_sampler is None else noise_sampler(levels[step], levels[step + 1])
+
+    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable)
+
+
+@torch.no_grad()
+def sample_dpm_2(
+    model: Network,
+    x: torch.Tensor,
+    sigmas: Sigmas,
+    extra_args: Mapping[str, Any] | None = None,
+    callback: Callback | None = None,
+    disable: bool | None = None,
+    s_churn: float = 0.0,
+    s_tmin: float = 0.0,
+    s_tmax: float = float("inf"),
+    s_noise: float = 1.0,
+) -> torch.Tensor:
+    """DPM2, with EDM's churn, as k-diffusion's function of this name.
+
+    The noise is torch's global one, drawn where k-diffusion draws it: at every step of a run with churn, used or not.
+
+    Args:
+        model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
+        x: Shape (B, ...), floating point: samples at the first noise level.
+        sigmas: Shape (N+1,): where the steps start, and the end.
+        extra_args: Keyword arguments for the model.
+        callback: Called once a step with a dictionary of `x`, `i`, `sigma`, `sigma_hat` and `denoised`.
+        disable: True for no progress bar, False for one, None for one on a terminal.
+        s_churn: How much noise the run adds to go up before it goes down, at least 0.
+        s_tmin: Smallest sigma at which a step is churned, at least 0.
+        s_tmax: Largest such sigma.
+        s_noise: Scale of the noise, at least 0.
+
+    Returns:
+        A new tensor like `x`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+    denoiser = as_denoiser(model)
+    steps = _checked_steps(denoiser, x, sigmas, 0.0)
+    table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, 0.0, s_noise, Churn(s_churn, s_tmin, s_tmax))
+    churned = bool(table.rows[:, 4].any()) or table.initial_noise > 0
+
+    def draw(step: int) -> torch.Tensor:
+        return torch.randn_like(x)
+
+    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, churned)
+
+
+def _run(
+    table: StageTable,
+    model: Denoiser,
+    x: torch.Tensor,
+    draw: Callable[[int], torch.Tensor],
+    conditioning: dict[str, Any],
+    callback: Callback | None,
+    disable: bool | None,
+    churned: bool = False,
+) -> torch.Tensor:
+    """The loop: every stage calls the network on its input, and applies its row.
+
+    `draw(step)` gives the noise that a step adds; `churned` runs draw before every step, the first included.
+    """
+    timesteps = torch.from_numpy(table.stage_timesteps)
+    conditioned_on = timesteps.to(x.device, torch.promote_types(x.dtype, torch.float32))[:, None].expand(-1, len(x))
+    scaled = update.InputScaling(table)
+    anchor = None
+    if churned:
+        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
+    bar = tqdm(total=len(table.sigmas) - 1, disable=disable)
+    for stage in range(len(table)):
+        row = table.row(stage)
+        model_output = model.predict(x if row.scale == 1 else scaled(stage, x), conditioned_on[stage], **conditioning)
+        _check_output(model_output, x)
+        if callback is not None and table.starts_step[stage]:
+            callback(_told(table, stage, x, update.denoised(row, x, model_output)))
+        last = stage + 1 == len(table)
+        ends = last or bool(table.starts_step[stage + 1])
+        noise = draw(int(table.step[stage])) if row.noise or (churned and ends and not last) else None
+        x, anchor = update.advance(row, x, model_output, anchor, noise), None if ends else x
+        bar.update(int(ends))
+    bar.close()
+    return x
+
+
+def _told(table: StageTable, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+    step = int(table.step[stage])
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
+    return {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
+
+
+def _check_output(model_output: Any, x: torch.Tensor) -> None:
+    if not isinstance(model_output, torch.Tensor) or model_output.shape != x.shape:
+        got = tuple(model_output.shape) if isinstance(model_output, torch.Tensor) else _check.shown(model_output)
+        raise ValueError(f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {got}")
+
+
+def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:
+    """The steps of a run whose sigmas the caller gives; they may rise where nothing is random."""
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.ndim:
+        raise TypeError(f"x must be a floating-point tensor of shape (B, ...), got {_check.shown(x)}")
+    values = sigmas.detach().cpu() if isinstance(sigmas, torch.Tensor) else sigmas
+    try:
+        levels = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"sigmas must be a flat tensor or list of numbers, got {_check.shown(sigmas)}") from None
+    if levels.ndim != 1 or len(levels) < 2:
+        raise ValueError(f"sigmas must hold at least two numbers in one dimension, got a shape of {levels.shape}")
+    high = 1.0 if model.schedule.flow else np.inf
+    if not (np.all(np.isfinite(levels) & (levels <= high)) and np.all(levels[:-1] > 0) and levels[-1] >= 0):
+        raise ValueError(
+            f"sigmas must be finite numbers above 0 and at most {high:g}, the last of which may be 0, "
+            f"got {_check.shown(levels.tolist())}"
+        )
+    if eta and np.any(np.diff(levels) > 0):
+        raise ValueError(f"sigmas must not rise unless eta is 0, got {_check.shown(levels.tolist())}")
+    return Steps(levels, model.schedule.timestep(levels[:-1]))
+
+
+def _with_zero(sigmas: NDArray[np.float64], device: str | torch.device) -> torch.Tensor:
+    return torch.tensor([*sigmas, 0.0], dtype=torch.float32, device=device)
+
+
+def get_sigmas_karras(
+    n: int, sigma_min: float, sigma_max: float, rho: float = 7.0, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Shape (n+1,), float32: `kdpm2.curves.karras`, and a final 0."""
+    return _with_zero(curves.karras(*_ends(n, sigma_min, sigma_max), n, _check.positive("rho", rho)), device)
+
+
+def get_sigmas_exponential(
+    n: int, sigma_min: float, sigma_max: float, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Shape (n+1,), float32: `kdpm2.curves.exponential`, and a final 0."""
+    return _with_zero(curves.exponential(*_ends(n, sigma_min, sigma_max), n), device)
+
+
+def get_sigmas_polyexponential(
+    n: int, sigma_min: float, sigma_max: float, rho: float = 1.0, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Shape (n+1,), float32: `kdpm2.curves.polyexponential`, and a final 0."""
+    return _with_zero(curves.polyexponential(*_ends(n, sigma_min, sigma_max), n, _check.positive("rho", rho)), device)
+
+
+def get_sigmas_vp(
+    n: int,
+    beta_d: float = 19.9,
+    beta_min: float = 0.1,
+    eps_s: float = 1e-3,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    r"""Shape (n+1,), float32: a continuous variance-preserving schedule, and a final 0.
+
+    :math:`\sigma(t) = \sqrt{e^{\beta_d t^2/2 + \beta_{min} t} - 1}` for t evenly from 1 to `eps_s`: the VP process of
+    Song et al. (2020), https://arxiv.org/abs/2011.13456, as Karras et al. write it.
+    """
+    _check.integer("n", n, 1)
+    t = np.linspace(1, _check.positive("eps_s", eps_s), n)
+    exponent = _check.positive("beta_d", beta_d) * t**2 / 2 + _check.number("beta_min", beta_min, 0, np.inf) * t
+    return _with_zero(np.sqrt(np.expm1(exponent)), device)
+
+
+def _ends(n: int, sigma_min: float, sigma_max: float) -> tuple[float, float]:
+    _check.integer("n", n, 1)
+    low, high = _check.positive("sigma_min", sigma_min), _check.positive("sigma_max", sigma_max)
+    if low > high:
+        raise ValueError(f"sigma_min must be at most sigma_max={high:g}, got {low:g}")
+    return high, low
