@@ -1,6 +1,8 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -88,3 +90,65 @@ def test_wrong_values_are_refused(arguments: dict[str, Any], message: str) -> No
 def test_wrong_types_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         noise_schedule.discrete(**arguments)
+
+
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+def test_zero_terminal_snr_is_that_of_diffusers(name: str) -> None:
+    schedule = noise_schedule.discrete(beta_schedule=name, rescale_betas_zero_snr=True)
+    reference = diffusers.EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule=name, rescale_betas_zero_snr=True
+    )
+    np.testing.assert_allclose(schedule.alphas_cumprod, reference.alphas_cumprod.numpy(), rtol=2e-3, atol=1e-7)
+    assert schedule.sigma_max == pytest.approx(4096, rel=1e-6)
+    # The first sigma stays where it was, the last but one carries next to no signal.
+    assert schedule.sigma_min == pytest.approx(noise_schedule.discrete(beta_schedule=name).sigma_min, rel=1e-3)
+    assert np.all(np.diff(schedule.sigmas) > 0)
+
+
+def test_a_schedule_from_its_running_product() -> None:
+    schedule = noise_schedule.discrete()
+    again = noise_schedule.from_alphas_cumprod(schedule.alphas_cumprod)
+    np.testing.assert_array_equal(again.sigmas, schedule.sigmas)
+    np.testing.assert_allclose(again.betas, schedule.betas, rtol=1e-3)
+    with pytest.raises(ValueError, match="decrease strictly between 1 and 0"):
+        noise_schedule.from_alphas_cumprod([0.5, 0.9])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        noise_schedule.RectifiedFlow(500, 2.0),
+        noise_schedule.EDM(0.01, 20.0),
+        noise_schedule.discrete(continuous=True),
+        noise_schedule.SigmaConditioned(),
+    ],
+)
+def test_sigma_and_timestep_are_inverse_in_every_family(schedule: noise_schedule.NoiseSchedule) -> None:
+    sigmas = np.linspace(schedule.sigma_min + 0.01, min(schedule.sigma_max, 10.0), 20)
+    np.testing.assert_allclose(schedule.sigma(schedule.timestep(sigmas)), sigmas)
+
+
+def test_what_the_families_condition_their_networks_on() -> None:
+    assert noise_schedule.RectifiedFlow().timestep(0.25) == 250
+    assert noise_schedule.EDM().timestep(math.e**2) == pytest.approx(0.5)
+    assert noise_schedule.discrete(continuous=True).timestep(math.e**2) == pytest.approx(0.5)
+    assert noise_schedule.RectifiedFlow(1000, 3.0).sigma_min == pytest.approx(0.003 / 1.002)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: noise_schedule.RectifiedFlow(0), "num_train_timesteps must be an integer at least 1, got 0"),
+        (lambda: noise_schedule.RectifiedFlow(shift=-1.0), "flow_shift must be a number from 0 to inf, got -1"),
+        (lambda: noise_schedule.EDM(sigma_min=0.0), "sigma_min must be a finite number above 0, got 0"),
+        (lambda: noise_schedule.EDM(2.0, 1.0), "sigma_max must be above sigma_min=2, got 1"),
+        (lambda: noise_schedule.EDM(sigma_data=math.inf), "sigma_data must be a finite number above 0, got inf"),
+        (
+            lambda: noise_schedule.discrete(1, rescale_betas_zero_snr=True),
+            "rescale_betas_zero_snr must be False for 1 timestep",
+        ),
+    ],
+)
+def test_wrong_families_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

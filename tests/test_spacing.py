@@ -1,11 +1,13 @@
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
+from diffusers.schedulers import AysSchedules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdpm2 import noise_schedule, spacing
+from kdpm2 import curves, noise_schedule, spacing
 
 SCHEDULE = noise_schedule.discrete()
 
@@ -75,3 +77,171 @@ def test_karras_timesteps_are_whole_and_the_others_are_not() -> None:
 def test_wrong_values_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spacing.steps(SCHEDULE, **arguments)
+
+
+FLOW = noise_schedule.RectifiedFlow()
+SHIFTED = noise_schedule.RectifiedFlow(shift=3.0)
+EDM = noise_schedule.EDM()
+
+
+def test_spacings_of_comfyui_by_hand() -> None:
+    # ComfyUI's "simple" takes every (T/N)-th of the table from its end, "sgm_uniform" N of N+1 even timesteps.
+    assert timesteps(4, "simple") == [999, 749, 499, 249]
+    assert timesteps(3, "simple") == [999, 666, 333]
+    assert timesteps(3, "sgm_uniform") == [999, 666, 333]
+    assert spacing.steps(FLOW, 4, "simple").sigmas.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    np.testing.assert_allclose(spacing.steps(FLOW, 2, "sgm_uniform").sigmas, [1, (1 + 0.001) / 2, 0])
+
+
+def test_flow_sigmas_are_shifted_towards_noise() -> None:
+    u = np.array([1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(spacing.steps(SHIFTED, 4, "trailing").sigmas[:-1], 3 * u / (1 + 2 * u))
+    np.testing.assert_allclose(spacing.steps(FLOW, 4, "trailing", shift=3.0).sigmas[:-1], 3 * u / (1 + 2 * u))
+    np.testing.assert_allclose(spacing.steps(SHIFTED, 4, "trailing").timesteps, 3000 * u / (1 + 2 * u))
+    stretched = spacing.steps(SHIFTED, 4, "trailing", shift_terminal=0.1).sigmas
+    np.testing.assert_allclose(stretched[[0, -2, -1]], [1, 0.1, 0])
+
+
+@pytest.mark.parametrize("curve", [None, "karras", "exponential", "beta"])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("terminal", [None, 0.1])
+def test_flow_sigmas_are_those_of_diffusers(curve: str | None, shift: float, terminal: float | None) -> None:
+    reference = diffusers.FlowMatchEulerDiscreteScheduler(
+        shift=shift, shift_terminal=terminal, **({f"use_{curve}_sigmas": True} if curve else {})
+    )
+    schedule = noise_schedule.RectifiedFlow(shift=shift)
+    for count in (1, 2, 7, 28):
+        if count == 1 and (terminal or curve):
+            continue  # divided by 0 in diffusers, or joined to nothing
+        reference.set_timesteps(count)
+        ours = spacing.steps(schedule, count, sigma_curve=curve, shift_terminal=terminal)
+        np.testing.assert_allclose(ours.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours.timesteps, reference.timesteps.numpy(), rtol=1e-5)
+        given = np.linspace(1, 1 / count, count)
+        reference.set_timesteps(sigmas=given.tolist())
+        custom = spacing.custom(schedule, given, sigma_curve=curve, shift_terminal=terminal)
+        np.testing.assert_allclose(custom.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("curve", ["karras", "exponential"])
+@pytest.mark.parametrize("final", ["zero", "sigma_min"])
+def test_edm_sigmas_are_those_of_diffusers(curve: str, final: str) -> None:
+    reference = diffusers.EDMDPMSolverMultistepScheduler(sigma_schedule=curve)
+    reference.set_timesteps(9)
+    sigmas, t = spacing.steps(EDM, 9, sigma_curve=curve, final_sigmas_type=final)
+    expected = reference.sigmas.numpy() if final == "zero" else reference.sigmas.numpy()[:-1]
+    np.testing.assert_allclose(sigmas, expected, rtol=1e-5)
+    np.testing.assert_allclose(t, reference.timesteps.numpy()[: len(t)], rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_may_end_at_the_smallest_sigma() -> None:
+    smallest = SCHEDULE.sigma_min
+    # leading stops short of it with an offset, and takes a last step to it; linspace is there already.
+    leading = spacing.steps(SCHEDULE, 4, "leading", 1, final_sigmas_type="sigma_min")
+    assert len(leading.timesteps) == 4
+    assert leading.sigmas[-1] == smallest
+    linspace = spacing.steps(SCHEDULE, 4, final_sigmas_type="sigma_min")
+    assert linspace.sigmas[-1] == smallest
+    assert linspace.timesteps.tolist() == [999, 666, 333]
+    for curve in ("karras", "exponential", "lu"):
+        ended = spacing.steps(SCHEDULE, 6, sigma_curve=curve, sigma_min=0.1, final_sigmas_type="sigma_min")
+        assert len(ended.timesteps) == 5
+        assert ended.sigmas[-1] == 0.1
+
+
+def test_the_next_to_last_sigma_left_out() -> None:
+    whole = spacing.steps(SCHEDULE, 9, sigma_curve="karras")
+    without = spacing.steps(SCHEDULE, 8, sigma_curve="karras", discard_next_to_last_sigma=True)
+    np.testing.assert_array_equal(without.sigmas, np.delete(whole.sigmas, -2))
+    np.testing.assert_array_equal(without.timesteps, whole.timesteps[:-1])
+
+
+def test_ends_of_a_curve() -> None:
+    sigmas = spacing.steps(SCHEDULE, 5, sigma_curve="karras", sigma_min=0.1, sigma_max=10.0, rho=3.0).sigmas
+    np.testing.assert_allclose(sigmas[:-1], curves.karras(10.0, 0.1, 5, 3.0))
+    sigmas = spacing.steps(SCHEDULE, 5, sigma_curve="polyexponential", rho=2.0).sigmas
+    np.testing.assert_allclose(sigmas[:-1], curves.polyexponential(SCHEDULE.sigma_max, SCHEDULE.sigma_min, 5, 2.0))
+
+
+@pytest.mark.parametrize("model", curves.ALIGN_YOUR_STEPS)
+def test_align_your_steps_in_ten_steps_are_the_tables(model: str) -> None:
+    tables = {"sd15": "StableDiffusionSigmas", "sdxl": "StableDiffusionXLSigmas", "svd": "StableDiffusionVideoSigmas"}
+    published = AysSchedules[tables[model]]
+    np.testing.assert_allclose(spacing.steps(SCHEDULE, 10, sigma_curve=f"ays_{model}").sigmas, published)
+    np.testing.assert_array_equal(spacing.custom(SCHEDULE, published).sigmas, published)
+    twenty = spacing.steps(SCHEDULE, 20, sigma_curve=f"ays_{model}").sigmas
+    np.testing.assert_allclose(twenty[::2], published)
+    np.testing.assert_allclose(twenty[1:-2:2], np.sqrt(np.array(published[:-2]) * published[1:-1]))
+
+
+def test_uniform_lambda() -> None:
+    sigmas = spacing.steps(SCHEDULE, 6, sigma_curve="lu").sigmas[:-1]
+    np.testing.assert_allclose(np.diff(np.log(sigmas), 2), 0, atol=1e-12)
+    flow = spacing.steps(FLOW, 6, sigma_curve="lu", sigma_max=0.999).sigmas[:-1]
+    np.testing.assert_allclose(np.diff(np.log((1 - flow) / flow), 2), 0, atol=1e-9)
+    reference = diffusers.DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, use_lu_lambdas=True)
+    reference.set_timesteps(6)
+    np.testing.assert_allclose(sigmas, reference.sigmas.numpy()[:-1], rtol=1e-4)
+
+
+def test_sigmas_and_timesteps_of_ones_own() -> None:
+    own = [14.0, 3.0, 0.5]
+    for sigmas in (own, [*own, 0.0], np.array(own), tuple(own)):
+        steps = spacing.custom(SCHEDULE, sigmas)
+        assert steps.sigmas.tolist() == [*own, 0.0]
+        np.testing.assert_allclose(SCHEDULE.timestep(own), steps.timesteps)
+    assert spacing.custom(SCHEDULE, own, final_sigmas_type="sigma_min").sigmas.tolist() == own
+    by_timestep = spacing.custom(SCHEDULE, timesteps=[999, 500, 0])
+    np.testing.assert_array_equal(by_timestep.sigmas, [*SCHEDULE.sigmas[[999, 500, 0]], 0])
+    assert by_timestep.timesteps.tolist() == [999, 500, 0]
+    assert spacing.custom(FLOW, timesteps=[1000, 400, 0]).sigmas.tolist() == [1, 0.4, 0]
+    edm = spacing.custom(EDM, timesteps=[1.0, 0.0])
+    np.testing.assert_allclose(edm.sigmas, [np.e**4, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigma_min": 0.1}, "sigma_min, sigma_max and rho must be None without a curve of sigmas"),
+        ({"rho": 7.0}, "sigma_min, sigma_max and rho must be None without a curve of sigmas"),
+        ({"sigma_curve": "beta", "rho": 7.0}, "rho must be None for beta sigmas, got 7.0"),
+        ({"sigma_curve": "karras", "rho": 0.0}, "rho must be a finite number above 0, got 0"),
+        ({"sigma_curve": "karras", "sigma_min": 20.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
+        ({"sigma_curve": "ays_sd15", "sigma_min": 0.1}, "ays_sigmas must be None for a flow model, and with"),
+        ({"final_sigmas_type": "one"}, "final_sigmas_type must be one of 'zero', 'sigma_min', got 'one'"),
+        ({"final_sigmas_type": "sigma_min", "sigma_min": 30.0}, "sigma_min must be below the first sigma"),
+        ({"schedule": FLOW, "timestep_spacing": "leading"}, "timestep_spacing must be one of 'linspace', 'trailing'"),
+        ({"schedule": FLOW, "shift": 0.0}, "shift must be a finite number above 0, got 0"),
+        ({"schedule": FLOW, "shift_terminal": 1.0}, "shift_terminal must be above 0 and below the first sigma 1"),
+        ({"schedule": FLOW, "sigma_curve": "lu"}, "sigma_max must be below 1 for a flow model with use_lu_lambdas"),
+        ({"schedule": FLOW, "sigma_curve": "karras", "sigma_max": 2.0}, "sigma_max must be at most 1 for a flow"),
+        ({"schedule": FLOW, "num_train_timesteps": 10}, "num_train_timesteps must be None for this model, got 10"),
+    ],
+)
+def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spacing.steps(arguments.pop("schedule", SCHEDULE), 5, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigmas": [1.0, 2.0]}, "sigmas must fall strictly, got 1 before 2"),
+        ({"sigmas": [1.0, 1.0]}, "sigmas must fall strictly, got 1 before 1"),
+        ({"sigmas": []}, r"sigmas must hold at least one number in one dimension, got an array of shape \(0,\)"),
+        ({"sigmas": [0.0]}, "sigmas must hold at least one noise level above 0, got none"),
+        ({"sigmas": [float("inf"), 1.0]}, "sigmas must all be finite numbers from 0 to inf, got inf"),
+        ({"sigmas": [[1.0, 0.5]]}, r"got an array of shape \(1, 2\)"),
+        ({"timesteps": [1000, 0]}, "timesteps must all be finite numbers from 0 to 999, got 1000"),
+        ({"timesteps": [5, 9]}, "timesteps must fall strictly, got 5 before 9"),
+        ({"sigmas": [1.5, 0.5], "schedule": FLOW}, "sigmas must all be finite numbers from 0 to 1, got 1.5"),
+    ],
+)
+def test_wrong_steps_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spacing.custom(arguments.pop("schedule", SCHEDULE), **arguments)
+
+
+def test_words_for_sigmas_are_a_type_error() -> None:
+    with pytest.raises(TypeError, match="sigmas must be a flat list or array of numbers, got 'karras'"):
+        spacing.custom(SCHEDULE, "karras")  # type: ignore[arg-type]

@@ -17,6 +17,8 @@ Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
 
 _LARGEST_SEED = 2**63 - 1
+# To which torchsde rounds where it looks at a path.
+_DIGITS = 6
 
 
 def checked_seeds(name: str, seeds: Seeds) -> Seeds:
@@ -88,15 +90,23 @@ class Brownian:
         shape = like.shape[1:] if self._batched else like.shape
         # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
         zero = torch.zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
-        low, high = float(sigma_min), float(sigma_max)
-        self._trees = [BrownianTree(low, zero, high, entropy=entropy) for entropy in entropies]
+        self._low, self._high = round(float(sigma_min), _DIGITS), round(float(sigma_max), _DIGITS)
+        if not 0 <= self._low < self._high:
+            raise ValueError(f"sigma_max must be above sigma_min={sigma_min:g}, which is at least 0, got {sigma_max:g}")
+        self._trees = [BrownianTree(self._low, zero, self._high, entropy=entropy) for entropy in entropies]
 
     def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
-        """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction."""
-        low, high = sorted((float(sigma), float(sigma_next)))
-        paths: list[torch.Tensor] = [tree(low, high) for tree in self._trees]
+        """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction.
+
+        Raises:
+            ValueError: If the two are less than 1e-6 apart, which is as closely as the path is known.
+        """
+        start, end = (min(max(round(float(s), _DIGITS), self._low), self._high) for s in (sigma, sigma_next))
+        if start == end:
+            raise ValueError(f"sigma and sigma_next must be at least 1e-6 apart, got {sigma:g} and {sigma_next:g}")
+        paths: list[torch.Tensor] = [tree(min(start, end), max(start, end)) for tree in self._trees]
         path = torch.stack(paths) if self._batched else paths[0]
-        noise: torch.Tensor = path / (high - low) ** 0.5 * (-1 if sigma > sigma_next else 1)
+        noise: torch.Tensor = path / abs(end - start) ** 0.5 * (1 if start < end else -1)
         return noise.to(self._device, self._dtype)
 
 

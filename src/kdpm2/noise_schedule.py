@@ -353,8 +353,9 @@ def discrete(
         betas = _rescaled_to_zero_snr(betas)
     alphas_cumprod = _running_product(1 - betas)
     if rescale_betas_zero_snr:
-        # A schedule that had next to no signal left, as the cosine's, may be below diffusers' value before its end.
-        alphas_cumprod[-1] = min(_ZERO_SNR_ALPHA_CUMPROD, alphas_cumprod[-2] / 2)
+        before = alphas_cumprod[-2]
+        # A schedule that had next to no signal left, like the cosine's, may be below diffusers' value before its end.
+        alphas_cumprod[-1] = _ZERO_SNR_ALPHA_CUMPROD if before > _ZERO_SNR_ALPHA_CUMPROD else before / 2
     return VariancePreserving(betas, alphas_cumprod, _check.flag("continuous", continuous))
 
 

@@ -92,7 +92,7 @@ def test_our_brownian_noise_is_theirs(k_diffusion_sampling: Any) -> None:
     theirs = k_diffusion_sampling.BrownianTreeNoiseSampler(x, 0.0, 16.0, [3, 4])
     for sigma, sigma_next in ((16.0, 9.0), (9.0, 1.0), (1.0, 0.5)):
         expected = theirs(torch.tensor(sigma), torch.tensor(sigma_next))
-        assert torch.equal(ours(sigma, sigma_next), expected)
+        torch.testing.assert_close(ours(sigma, sigma_next), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
