@@ -79,21 +79,33 @@ class Brownian:
     """
 
     def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
-        from torchsde import BrownianTree  # a second of import time, for those who ask for it
-
-        checked = checked_seeds("seeds", drawn_seeds(None) if seeds is None else seeds)
-        self._dtype, self._device = like.dtype, like.device
-        self._batched = isinstance(checked, list)
-        entropies = checked if isinstance(checked, list) else [checked]
-        if self._batched and tuple(like.shape[:1]) != (len(entropies),):
-            raise ValueError(f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(entropies)}")
-        shape = like.shape[1:] if self._batched else like.shape
-        # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
-        zero = torch.zeros(shape, dtype=torch.promote_types(like.dtype, torch.float32))
+        self._seeds = checked_seeds("seeds", drawn_seeds(None) if seeds is None else seeds)
+        self._shape, self._dtype, self._device = like.shape, like.dtype, like.device
+        if isinstance(self._seeds, list) and tuple(like.shape[:1]) != (len(self._seeds),):
+            raise ValueError(
+                f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(self._seeds)}"
+            )
         self._low, self._high = round(float(sigma_min), _DIGITS), round(float(sigma_max), _DIGITS)
         if not 0 <= self._low < self._high:
             raise ValueError(f"sigma_max must be above sigma_min={sigma_min:g}, which is at least 0, got {sigma_max:g}")
-        self._trees = [BrownianTree(self._low, zero, self._high, entropy=entropy) for entropy in entropies]
+        self._trees = self._grown()
+
+    def _grown(self) -> list[Any]:
+        from torchsde import BrownianTree  # a second of import time, for those who ask for it
+
+        batched = isinstance(self._seeds, list)
+        # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
+        zero = torch.zeros(self._shape[batched:], dtype=torch.promote_types(self._dtype, torch.float32))
+        seeds = self._seeds if isinstance(self._seeds, list) else [self._seeds]
+        return [BrownianTree(self._low, zero, self._high, entropy=seed) for seed in seeds]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_trees"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The seeds say it all: what torchsde keeps of its tree is a cache, and cannot be copied."""
+        self.__dict__.update(state)
+        self._trees = self._grown()
 
     def __call__(self, sigma: float, sigma_next: float) -> torch.Tensor:
         """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction.
@@ -105,7 +117,7 @@ class Brownian:
         if start == end:
             raise ValueError(f"sigma and sigma_next must be at least 1e-6 apart, got {sigma:g} and {sigma_next:g}")
         paths: list[torch.Tensor] = [tree(min(start, end), max(start, end)) for tree in self._trees]
-        path = torch.stack(paths) if self._batched else paths[0]
+        path = torch.stack(paths) if isinstance(self._seeds, list) else paths[0]
         noise: torch.Tensor = path / abs(end - start) ** 0.5 * (1 if start < end else -1)
         return noise.to(self._device, self._dtype)
 
