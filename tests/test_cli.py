@@ -1,3 +1,4 @@
+import inspect
 import shlex
 from pathlib import Path
 from typing import Any
@@ -5,11 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DModel
+from diffusers import (
+    CMStochasticIterativeScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
+)
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from kdpm2 import cli, contact_sheet, curves, spacing
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, curves, spacing
+from kdpm2.cli import contact_sheet
+from kdpm2.cli import options as cli_options
 
 DRAWN = contact_sheet.SMALLEST_TILE + contact_sheet.MARGIN
 
@@ -121,16 +131,137 @@ def test_options_that_a_pipeline_does_not_take_are_refused(unconditional: Path, 
 
 def test_models_that_these_samplers_cannot_sample_are_refused(unconditional: Path, tmp_path: Path) -> None:
     pipe = DDPMPipeline.from_pretrained(unconditional)
-    pipe.register_modules(scheduler=FlowMatchEulerDiscreteScheduler())
-    pipe.save_pretrained(tmp_path / "flow")
-    result = kdpm2("sample", "--pipeline", str(tmp_path / "flow"), "--output", str(tmp_path / "a.png"))
+    pipe.register_modules(scheduler=CMStochasticIterativeScheduler())
+    pipe.save_pretrained(tmp_path / "consistency")
+    result = kdpm2("sample", "--pipeline", str(tmp_path / "consistency"), "--output", str(tmp_path / "a.png"))
     assert result.exit_code == 2
-    assert "its FlowMatchEulerDiscreteScheduler is for models that KDPM2 cannot sample" in result.output
+    assert "its CMStochasticIterativeScheduler is for models that KDPM2 cannot sample" in result.output
+
+
+@pytest.mark.parametrize("scheduler", [FlowMatchEulerDiscreteScheduler(shift=2.0), EDMEulerScheduler()])
+@pytest.mark.parametrize("sampler", ["ancestral", "discrete"])
+def test_flow_and_edm_models(unconditional: Path, tmp_path: Path, scheduler: Any, sampler: str) -> None:
+    pipe = DDPMPipeline.from_pretrained(unconditional)
+    pipe.register_modules(scheduler=scheduler)
+    pipe.save_pretrained(tmp_path / "model")
+    arguments = ["--pipeline", str(tmp_path / "model"), "--sampler", sampler, "--steps", "4"]
+    assert np.std(tile(sample(tmp_path / "a.png", *arguments), 0)) > 5
+
+
+OPTIONS = [
+    "--eta 0.5 --s-noise 1.01",
+    "--noise brownian",
+    "--sampler discrete --s-churn 3 --s-tmin 0.1 --s-tmax 5 --s-noise 1.01",
+    "--sigmas karras --sigma-min 0.1 --sigma-max 10 --rho 5",
+    "--sigmas polyexponential",
+    "--sigmas lu",
+    "--sigmas ays_sd15",
+    "--spacing simple --sigmas plain",
+    "--spacing sgm_uniform --sigmas plain",
+    "--final-sigmas-type sigma_min",
+    "--discard-next-to-last-sigma",
+    "--rescale-betas-zero-snr --spacing trailing",
+    "--set beta_end=0.02",
+    "--at-sigmas 14,6,2,0.5,0.1",
+    "--at-timesteps 999,800,500,100",
+    "--sampler discrete --timestep-type continuous --no-discard-next-to-last-sigma",
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_every_option_changes_the_picture_and_is_written_into_it(options: str, tmp_path: Path) -> None:
+    count = [] if "--at-" in options else ["--steps", "5"]
+    shared = ["--number", "2", "--labels", "3", *count]
+    sampler = ["--sampler", "discrete"] if "discrete" in options else []
+    plain = sample(tmp_path / "plain.png", *shared, *sampler)
+    changed = sample(tmp_path / "changed.png", *shared, *options.split())
+    assert not np.array_equal(tile(plain, 0), tile(changed, 0))
+    arguments = shlex.split(changed.text["command"])[2:]  # type: ignore[attr-defined]
+    assert sample(tmp_path / "again.png", *arguments).tobytes() == changed.tobytes()
+
+
+def test_the_command_line_has_every_option_of_the_schedulers() -> None:
+    shown = kdpm2("sample", "--help").output
+    by_name = {name for name, _, _ in cli_options._OPTIONS}
+    assert all(f"--{name.replace('_', '-')}" in shown for name in by_name)
+    for cls in (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler):
+        known = set(inspect.signature(cls.__init__).parameters) - {"self"}
+        by_choice = {name for name in known if name.startswith("use_") and name not in by_name}
+        assert by_choice == set(cli_options._CURVE_FLAGS.values())
+        # What is left says what a model was trained on, or is for pipelines; --set reaches it.
+        rest = known - by_name - by_choice - {"ays_sigmas", "timestep_spacing"}
+        assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)
+
+
+def test_a_schedule_in_print(tmp_path: Path) -> None:
+    result = kdpm2("schedule", "--steps", "3", "--eta", "0.5", "--sigmas", "karras", "--rho", "5")
+    assert result.exit_code == 0, result.output
+    scheduler = KDPM2AncestralDiscreteScheduler(eta=0.5, use_karras_sigmas=True, rho=5.0)
+    scheduler.set_timesteps(3)
+    rows = [line.split() for line in result.output.splitlines()[1:6]]
+    np.testing.assert_allclose([float(row[2]) for row in rows], scheduler.timesteps.numpy(), rtol=1e-5)
+    np.testing.assert_allclose([float(row[3]) for row in rows][::2], scheduler.sigmas[[0, 1, 3]], rtol=1e-5)
+    np.testing.assert_allclose([float(row[4]) for row in rows[1::2]], scheduler.sigmas_down[[0, 1]], rtol=1e-5)
+    np.testing.assert_allclose([float(row[5]) for row in rows[1::2]], scheduler.sigmas_up[[0, 1]], rtol=1e-5)
+    assert "ends at sigma 0; starts from noise times 25.1461" in result.output
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("options", ["", "--sampler discrete --s-churn 4", "--steps 1"])
+def test_a_schedule_drawn(tmp_path: Path, suffix: str, options: str) -> None:
+    plot = tmp_path / f"plot.{suffix}"
+    result = kdpm2("schedule", "--plot", str(plot), *options.split())
+    assert result.exit_code == 0, result.output
+    assert plot.stat().st_size > 5000
+    if suffix == "png":
+        assert len(np.unique(np.asarray(Image.open(plot)))) > 20
+
+
+def test_the_schedule_of_a_saved_pipeline_or_scheduler(unconditional: Path, tmp_path: Path) -> None:
+    whole = kdpm2("schedule", "--pipeline", str(unconditional), "--steps", "4")
+    assert whole.exit_code == 0, whole.output
+    expected = KDPM2AncestralDiscreteScheduler.from_pretrained(unconditional, subfolder="scheduler")
+    expected.set_timesteps(4)
+    assert f"{expected._table.stage_sigmas[0]:.6g}" in whole.output
+    alone = kdpm2("schedule", "--pipeline", str(unconditional / "scheduler"), "--steps", "4")
+    assert alone.output == whole.output
+    FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True).save_pretrained(tmp_path)
+    flow = kdpm2("schedule", "--pipeline", str(tmp_path), "--steps", "4", "--mu", "0.8")
+    assert flow.exit_code == 0, flow.output
+    assert "starts from noise times 1" in flow.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("schedule --plot plot.gif", "must end in .png, .svg or .pdf, in a folder that exists, got plot.gif"),
+        ("schedule --plot no/plot.png", "in a folder that exists, got no/plot.png"),
+        ("schedule --pipeline .", "there is no scheduler_config.json in . or ./scheduler"),
+        ("schedule --steps 0", "num_inference_steps must be an integer at least 1, got 0"),
+        ("schedule --eta -1", "eta must be a number from 0 to inf, got -1"),
+        ("schedule --sampler discrete --eta 1", "the discrete sampler has no option eta"),
+        ("schedule --s-churn 1", "the ancestral sampler has no option s_churn"),
+        ("schedule --set colour=red", "the ancestral sampler has no option colour"),
+        ("schedule --set colour", "must be NAME=VALUE, got 'colour'"),
+        ("schedule --at-sigmas 1,2", "sigmas must fall strictly, got 1 before 2"),
+        ("schedule --at-sigmas a", "must be numbers separated by commas, got 'a'"),
+        ("schedule --use-flow-sigmas", "prediction_type must be one of 'flow_prediction', 'sample'"),
+        ("sample --at-sigmas 2,1 --steps 3", "must be left out with --at-sigmas or --at-timesteps"),
+    ],
+)
+def test_wrong_schedules_are_refused(
+    tmp_path: Path, arguments: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = kdpm2(*arguments.split())
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_options_are_those_of_the_library() -> None:
-    assert [*cli.Spacing.__members__] == [*spacing.TIMESTEP_SPACINGS]
-    assert [*cli.Sigmas.__members__] == ["plain", *curves.SIGMA_CURVES]
+    assert [*cli_options.Spacing.__members__] == [*spacing.TIMESTEP_SPACINGS]
+    assert [*cli_options.Sigmas.__members__] == ["plain", *curves.SIGMA_CURVES]
 
 
 def test_help_needs_no_torch() -> None:

@@ -8,7 +8,7 @@ import torch
 
 import kdpm2
 from kdpm2 import Denoiser, noise_schedule, sampling
-from kdpm2.noise import Brownian
+from kdpm2.noise import Brownian, seeded
 
 SIGMAS = sampling.get_sigmas_karras(6, 0.1, 10.0).double()
 FLOW_SIGMAS = torch.tensor([1.0, 0.9, 0.7, 0.45, 0.2, 0.05, 0.0], dtype=torch.float64)
@@ -43,7 +43,7 @@ def velocity(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_a_flow_by_the_formulas(eta: float) -> None:
-    generator = torch.Generator().manual_seed(5)
+    generator: Any = seeded(5)
     noises = [torch.randn(3, 4, dtype=torch.float64, generator=generator) for _ in range(5)]
     expected = plain_flow(velocity, start(), eta, noises)
 
@@ -54,7 +54,7 @@ def test_a_flow_by_the_formulas(eta: float) -> None:
     by_function = sampling.sample(model, start(), FLOW_SIGMAS, eta=eta, seeds=5)
     torch.testing.assert_close(by_function, expected, rtol=1e-12, atol=1e-12)
 
-    options: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+    options: dict[str, Any] = {"prediction_type": "flow_prediction"}
     scheduler = kdpm2.KDPM2AncestralDiscreteScheduler(eta=eta, **options)
     schedulers: list[Any] = [scheduler] if eta else [scheduler, kdpm2.KDPM2DiscreteScheduler(**options)]
     for made in schedulers:
@@ -87,8 +87,8 @@ def test_a_seed_gives_the_same_samples_again() -> None:
     first, again, other = (sampling.sample(denoiser, start(), SIGMAS, seeds=seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
-    torch.manual_seed(1)
-    torch.testing.assert_close(sampling.sample(denoiser, start(), SIGMAS), first)
+    # x may come from a generator with the same seed, and is not to be added a second time.
+    assert not torch.equal(torch.randn(9, generator=seeded(1)), torch.randn(9, generator=torch.manual_seed(1)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, noise_schedule
-from kdpm2.zoo.digits import NO_LABEL, WEIGHTS
+from kdpm2.zoo.handwriting import NO_LABEL, WEIGHTS
 
 SCHEDULE: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 LABEL_DROPOUT = 0.1

@@ -17,6 +17,7 @@ Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
 
 _LARGEST_SEED = 2**63 - 1
+_NOISE_OF_STEPS = 0x5DEECE66D1B54A32  # any number that no seed is likely to differ from another by
 # To which torchsde rounds where it looks at a path.
 _DIGITS = 6
 
@@ -33,12 +34,16 @@ def checked_seeds(name: str, seeds: Seeds) -> Seeds:
 
 
 def seeded(seeds: Seeds) -> Generators:
-    """Generators on the CPU: one for a seed, a list with one a sample for a list, None for None."""
+    """Generators on the CPU for the noise of steps: one for a seed, one a sample for a list, None for None.
+
+    A seed's numbers are others than those of a generator with that seed, from which the initial sample is mostly drawn:
+    the first step would otherwise add the very noise that the run starts from.
+    """
     if seeds is None:
         return None
     if isinstance(seeds, int):
-        return torch.Generator().manual_seed(seeds)
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.Generator().manual_seed(seeds ^ _NOISE_OF_STEPS)
+    return [torch.Generator().manual_seed(seed ^ _NOISE_OF_STEPS) for seed in seeds]
 
 
 def drawn_seeds(generator: Generators) -> int | list[int]:

@@ -20,11 +20,11 @@ import kdpm2
 from kdpm2 import KDPM2AncestralDiscreteScheduler as Ancestral
 from kdpm2 import KDPM2DiscreteScheduler as Discrete
 from kdpm2 import noise_schedule, sampling
-from kdpm2.noise import Brownian
+from kdpm2.noise import Brownian, seeded
 from tests import oracle
 
 BOTH: list[Any] = [Ancestral, Discrete]
-FLOW: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+FLOW: dict[str, Any] = {"prediction_type": "flow_prediction"}
 CASES: list[tuple[Any, dict[str, Any]]] = [
     (Ancestral, {"eta": 0.5, "s_noise": 1.01}),
     (Ancestral, {"noise": "brownian"}),
@@ -72,7 +72,7 @@ def test_every_option_is_saved_and_changes_the_run(cls: Any, options: dict[str, 
         again.set_timesteps(6)
         again.seed(1)
         assert torch.equal(run(again, torch.ones(2, 3)), samples)
-    plain = made(cls, **(FLOW if options.get("use_flow_sigmas") else {}))
+    plain = made(cls, **(FLOW if options.get("prediction_type") == "flow_prediction" else {}))
     plain.seed(1)
     assert not torch.allclose(run(plain, torch.ones(2, 3)), samples)
 
@@ -150,8 +150,8 @@ def test_churn_is_that_of_the_function() -> None:
 @pytest.mark.parametrize("cls", BOTH)
 def test_without_churn_a_generator_is_left_as_it_is(cls: Any) -> None:
     generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
     options: dict[str, Any] = {"eta": 0.0} if cls is Ancestral else {}
-    options = {"eta": 0.0} if cls is Ancestral else {}
     run(made(cls, **options), torch.ones(3), generator=generator)
     assert torch.equal(generator.get_state(), before)
 
@@ -164,9 +164,9 @@ def test_every_run_of_one_seed_is_the_same() -> None:
     scheduler.seed(5)
     first, again = (run(scheduler, x) for _ in range(2))
     assert torch.equal(first, again)
-    by_generator = run(scheduler, x, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(by_generator, first)
-    assert not torch.equal(run(scheduler, x, generator=torch.Generator().manual_seed(6)), first)
+    assert torch.equal(run(scheduler, x, generator=seeded(5)), first)
+    # A generator with the same seed is likely to have drawn x.
+    assert not torch.equal(run(scheduler, x, generator=torch.Generator().manual_seed(5)), first)
     scheduler.seed([7, 8])
     pair = run(scheduler, x)
     scheduler.seed([8])
@@ -337,9 +337,11 @@ def test_dynamic_shifting(shift_type: Any, terminal: Any) -> None:
     assert ours.config.base_shift == 0.5
     even = np.linspace(1, 1 / 9, 9).tolist()
     theirs.set_timesteps(sigmas=even, mu=0.9)
-    for arguments in ({"sigmas": even}, {"num_inference_steps": 9}):
-        ours.set_timesteps(mu=0.9, **arguments)
-        np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=1e-5, atol=1e-7)
+    ours.set_timesteps(sigmas=even, mu=0.9)
+    np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=1e-5, atol=1e-7)
+    for scheduler in (theirs, ours):
+        scheduler.set_timesteps(9, mu=0.9)
+    np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=1e-5, atol=1e-7)
     with pytest.raises(ValueError, match="mu must be a number with use_dynamic_shifting=True, got None"):
         ours.set_timesteps(9)
     with pytest.raises(ValueError, match=r"mu|exp"):
@@ -382,14 +384,16 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "noise": (lambda: Ancestral(noise="pink"), "noise must be one of 'gaussian', 'brownian', got 'pink'"),
     "s_churn": (lambda: Discrete(s_churn=-1.0), "s_churn must be a number from 0 to inf, got -1"),
     "churned flow": (lambda: Discrete(s_churn=1.0, **FLOW), "s_churn must be 0 for a flow model"),
-    "prediction": (lambda: Ancestral(prediction_type="flow_prediction"), "needs use_flow_sigmas=True"),
     "flow": (
         lambda: Ancestral(use_flow_sigmas=True),
         "prediction_type must be one of 'flow_prediction', 'sample', got 'epsilon'",
     ),
-    "shift": (lambda: Ancestral(flow_shift=3.0), "flow_shift, .* must be 1, False and None without use_flow_sigmas"),
-    "dynamic": (lambda: Ancestral(use_dynamic_shifting=True), "without use_flow_sigmas=True"),
-    "both": (lambda: Ancestral(sigma_data=0.5, **FLOW), "sigma_data must be None with use_flow_sigmas=True, got 0.5"),
+    "shift": (
+        lambda: Ancestral(flow_shift=3.0),
+        "flow_shift, .* must be 1, False and None for a model that is no flow",
+    ),
+    "dynamic": (lambda: Ancestral(use_dynamic_shifting=True), "for a model that is no flow"),
+    "both": (lambda: Ancestral(sigma_data=0.5, **FLOW), "sigma_data must be None for a flow model, got 0.5"),
     "type": (lambda: Ancestral(timestep_type="real"), "timestep_type must be one of 'discrete', 'continuous'"),
     "two curves": (
         lambda: Ancestral(use_lu_lambdas=True, ays_sigmas="sd15"),

@@ -8,7 +8,7 @@ from sklearn.svm import SVC
 
 import kdpm2
 from kdpm2 import zoo
-from kdpm2.zoo.digits import WEIGHTS
+from kdpm2.zoo.handwriting import WEIGHTS
 
 
 @pytest.fixture(scope="module")

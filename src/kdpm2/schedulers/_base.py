@@ -61,7 +61,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     or at least as many `trained_betas` instead. `rescale_betas_zero_snr`: stretch them to end in pure noise.
     `prediction_type`: what it predicts, "epsilon", "sample", "v_prediction", or "flow_prediction". `timestep_type`:
     "discrete", or "continuous" for a v-prediction model that is conditioned on log(σ)/4. `use_flow_sigmas`: it is a
-    flow; `flow_shift`, `use_dynamic_shifting`, `time_shift_type` ("exponential", "linear") and `shift_terminal` then
+    flow, as one that predicts "flow_prediction" always is; `flow_shift`, `use_dynamic_shifting`, `time_shift_type` ("exponential", "linear") and `shift_terminal` then
     move its sigmas. `sigma_data`: it is an EDM model for data of this standard deviation. `base_shift`, `max_shift`,
     `base_image_seq_len`, `max_image_seq_len`: for pipelines, which compute their shift from them.
 

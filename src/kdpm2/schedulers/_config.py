@@ -24,6 +24,11 @@ _CURVE_FLAGS = {
 _EDM_CURVES = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
 
 
+def is_flow(config: Any) -> bool:
+    """Whether the configuration is a flow's: it says so, or the model predicts what only a flow's does."""
+    return _check.flag("use_flow_sigmas", config.use_flow_sigmas) or config.prediction_type == "flow_prediction"
+
+
 def trained(config: Any) -> NoiseSchedule:
     """What the model was trained on: flow or EDM if the configuration says so, else betas.
 
@@ -32,18 +37,17 @@ def trained(config: Any) -> NoiseSchedule:
         ValueError: If a value is out of range, or contradicts another.
     """
     _check.choice("timestep_type", config.timestep_type, TIMESTEP_TYPES)
-    flow = _check.flag("use_flow_sigmas", config.use_flow_sigmas)
+    flow = is_flow(config)
     dynamic = _check.flag("use_dynamic_shifting", config.use_dynamic_shifting)
     if flow and config.sigma_data is not None:
-        raise ValueError(f"sigma_data must be None with use_flow_sigmas=True, got {config.sigma_data}")
-    if config.prediction_type == "flow_prediction" and not flow:
-        raise ValueError("prediction_type='flow_prediction' needs use_flow_sigmas=True")
+        raise ValueError(f"sigma_data must be None for a flow model, got {config.sigma_data}")
     if flow:
         return RectifiedFlow(config.num_train_timesteps, 1.0 if dynamic else config.flow_shift)
     if dynamic or config.shift_terminal is not None or config.flow_shift != 1:
         raise ValueError(
-            "flow_shift, use_dynamic_shifting and shift_terminal must be 1, False and None without "
-            f"use_flow_sigmas=True, got {config.flow_shift}, {dynamic} and {config.shift_terminal}"
+            "flow_shift, use_dynamic_shifting and shift_terminal must be 1, False and None for a model that is no "
+            f"flow, got {config.flow_shift}, {dynamic} and {config.shift_terminal}; "
+            "prediction_type='flow_prediction' makes it one"
         )
     if config.sigma_data is not None:
         _check.integer("num_train_timesteps", config.num_train_timesteps, 1)
@@ -142,15 +146,13 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
 def _flow(words: dict[str, Any]) -> dict[str, Any]:
     if words.get("invert_sigmas"):
         raise ValueError("invert_sigmas must be False: these samplers go from noise to data, got True")
-    dynamic = bool(words.get("use_dynamic_shifting", False))
+    # Not use_flow_sigmas: where a configuration has that, Flux's pipelines keep their sigmas to themselves, and leave
+    # the spacing to a scheduler that cannot know which one they mean.
     return {
         "_class_name": words.get("_class_name", "FlowMatchEulerDiscreteScheduler"),
         "prediction_type": "flow_prediction",
-        "use_flow_sigmas": True,
         "flow_shift": words["shift"],
-        # Pipelines that shift by the size of the image space their sigmas from 1 to 1/N; the others leave that to the
-        # scheduler, which goes from its first to its last.
-        "timestep_spacing": "trailing" if dynamic else "linspace",
+        "timestep_spacing": "linspace",
     }
 
 

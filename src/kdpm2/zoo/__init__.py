@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kdpm2.zoo.closed_form import GaussianMixture, gaussian
-    from kdpm2.zoo.digits import NO_LABEL, digits
+    from kdpm2.zoo.handwriting import NO_LABEL, digits
     from kdpm2.zoo.pixels import PixelPipeline
 
 __all__ = ["NO_LABEL", "GaussianMixture", "PixelPipeline", "digits", "gaussian"]
@@ -14,8 +14,8 @@ __all__ = ["NO_LABEL", "GaussianMixture", "PixelPipeline", "digits", "gaussian"]
 _HOMES = {
     "GaussianMixture": "closed_form",
     "gaussian": "closed_form",
-    "NO_LABEL": "digits",
-    "digits": "digits",
+    "NO_LABEL": "handwriting",
+    "digits": "handwriting",
     "PixelPipeline": "pixels",
 }
 

@@ -41,10 +41,12 @@ class PixelPipeline(DiffusionPipeline):
         self,
         labels: Sequence[int] | None = None,
         num_images: int | None = None,
-        num_inference_steps: int = 25,
+        num_inference_steps: int | None = None,
         guidance_scale: float = 1.0,
         generator: Generators = None,
         output_type: Literal["pil", "np", "pt"] = "pil",
+        sigmas: Sequence[float] | None = None,
+        timesteps: Sequence[float] | None = None,
     ) -> ImagePipelineOutput:
         """Sample a batch of B images.
 
@@ -52,11 +54,13 @@ class PixelPipeline(DiffusionPipeline):
             labels: B classes, for a network that takes them; each from 0 to the number of classes - 1, or that number
                 itself for "no label". None draws without labels.
             num_images: B where no labels are given; 1 if None.
-            num_inference_steps: N, for 2N-1 network evaluations.
+            num_inference_steps: N, for 2N-1 network evaluations; 25 if None.
             guidance_scale: s in the formula above, from 0 to 100; 1 is the network's own distribution.
             generator: One for the batch, or a list with one for each image.
             output_type: "pil" for a list of images, "np" for a float array (B, H, W, C) in [0, 1], "pt" for a float
                 tensor (B, C, H, W) in [0, 1].
+            sigmas: The noise levels at which steps start, instead of N; see `set_timesteps` of the scheduler.
+            timesteps: The same as timesteps.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -70,14 +74,15 @@ class PixelPipeline(DiffusionPipeline):
         height_width = np.broadcast_to(self.unet.config.sample_size, 2)
         shape = (batch, self.unet.config.in_channels, *(int(n) for n in height_width))
 
-        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
-        noise = {"generator": generator} if isinstance(self.scheduler, KDPM2AncestralDiscreteScheduler) else {}
+        if num_inference_steps is None and sigmas is None and timesteps is None:
+            num_inference_steps = 25
+        self.scheduler.set_timesteps(num_inference_steps, device=self.device, sigmas=sigmas, timesteps=timesteps)
         sample = gaussian(shape, self.unet.dtype, self.device, generator) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
             for timestep in self.scheduler.timesteps:
                 scaled = self.scheduler.scale_model_input(sample, timestep)
                 model_output = self._guided(scaled, timestep, classes, guidance_scale)
-                sample = self.scheduler.step(model_output, timestep, sample, **noise, return_dict=False)[0]
+                sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
                 progress.update()
         return ImagePipelineOutput(_as_output((sample / 2 + 0.5).clamp(0, 1).float().cpu(), output_type))
 

@@ -1,0 +1,20 @@
+"""The `kdpm2` command: `sample` draws pictures, `schedule` shows the noise levels that a configuration visits."""
+
+import typer
+
+from kdpm2.cli.sample import sample
+from kdpm2.cli.schedule import schedule
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app.command()(sample)
+app.command()(schedule)
+
+
+@app.callback()
+def _kdpm2() -> None:
+    """Sample diffusion models with KDPM2, the sampler also known as "DPM2 a"."""
+
+
+def main() -> None:
+    """Run the command."""
+    app()

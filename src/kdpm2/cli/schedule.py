@@ -1,0 +1,64 @@
+"""`kdpm2 schedule`: the noise levels, timesteps, up and down that a configuration visits, in print or as a plot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kdpm2.cli.options import changes, checked_folder, numbers, refuse, scheduler_class, takes_scheduler_options
+
+_COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
+
+
+@takes_scheduler_options
+def schedule(
+    steps: Annotated[int | None, typer.Option(help="Sampling steps N.", show_default="10")] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(help="A saved pipeline or scheduler, a folder or a hub id, whose schedule it is to be."),
+    ] = None,
+    at_sigmas: Annotated[str | None, typer.Option(help="Noise levels of one's own, as in 14.6,3.9,0.4.")] = None,
+    at_timesteps: Annotated[str | None, typer.Option(help="Timesteps of one's own, as in 999,500,100.")] = None,
+    mu: Annotated[float | None, typer.Option(help="Shift of a flow with dynamic shifting.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them as well: a .png, .svg or .pdf to write.")] = None,
+    *,
+    options: Mapping[str, Any],
+) -> None:
+    """Print the stages of a run: what the network is conditioned on, the noise it sees, where a step goes.
+
+    A step starts at sigma, goes down by way of its midpoint, and adds the noise called up.
+    """
+    if plot is not None and (plot.suffix not in (".png", ".svg", ".pdf") or not plot.parent.is_dir()):
+        refuse("--plot", f"must end in .png, .svg or .pdf, in a folder that exists, got {plot}")
+    own_sigmas, own_timesteps = numbers("--at-sigmas", at_sigmas), numbers("--at-timesteps", at_timesteps)
+    cls = scheduler_class(options)
+    changed = changes(options)
+    if steps is None and own_sigmas is None and own_timesteps is None:
+        steps = 10
+    try:
+        scheduler = _saved(cls, pipeline, changed) if pipeline is not None else cls(**changed)
+        scheduler.set_timesteps(steps, sigmas=own_sigmas, timesteps=own_timesteps, mu=mu)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    table = scheduler._table
+    typer.echo(_COLUMNS)
+    for stage in range(len(table)):
+        step = table.step[stage]
+        line = f"{stage:>5} {step:>4} {table.stage_timesteps[stage]:>12.6g} {table.stage_sigmas[stage]:>12.6g}"
+        ends = stage + 1 == len(table) or table.starts_step[stage + 1]
+        typer.echo(f"{line} {table.down[step]:>12.6g} {table.up[step]:>12.6g}" if ends else line)
+    typer.echo(f"ends at sigma {table.sigmas[-1]:g}; starts from noise times {float(scheduler.init_noise_sigma):g}")
+    if plot is not None:
+        from kdpm2.cli.plot import draw
+
+        draw(table, plot)
+        typer.echo(str(plot))
+
+
+def _saved(cls: Any, name: str, changed: Mapping[str, Any]) -> Any:
+    is_folder = checked_folder("--pipeline", name)
+    alone = is_folder and (Path(name) / "scheduler_config.json").is_file()
+    if is_folder and not alone and not (Path(name) / "scheduler" / "scheduler_config.json").is_file():
+        refuse("--pipeline", f"there is no scheduler_config.json in {name} or {name}/scheduler")
+    return cls.from_pretrained(name, subfolder=None if alone else "scheduler", local_files_only=is_folder, **changed)
