@@ -17,7 +17,7 @@ from diffusers import (
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, curves, spacing
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, spacing
 from kdpm2.cli import contact_sheet
 from kdpm2.cli import options as cli_options
 
@@ -238,7 +238,7 @@ def test_the_schedule_of_a_saved_pipeline_or_scheduler(unconditional: Path, tmp_
         ("schedule --plot no/plot.png", "in a folder that exists, got no/plot.png"),
         ("schedule --pipeline .", "there is no scheduler_config.json in . or ./scheduler"),
         ("schedule --steps 0", "num_inference_steps must be an integer at least 1, got 0"),
-        ("schedule --eta -1", "eta must be a number from 0 to inf, got -1"),
+        ("schedule --eta -1", "eta must be a number from 0 to 1, got -1"),
         ("schedule --sampler discrete --eta 1", "the discrete sampler has no option eta"),
         ("schedule --s-churn 1", "the ancestral sampler has no option s_churn"),
         ("schedule --set colour=red", "the ancestral sampler has no option colour"),
@@ -261,7 +261,7 @@ def test_wrong_schedules_are_refused(
 
 def test_the_options_are_those_of_the_library() -> None:
     assert [*cli_options.Spacing.__members__] == [*spacing.TIMESTEP_SPACINGS]
-    assert [*cli_options.Sigmas.__members__] == ["plain", *curves.SIGMA_CURVES]
+    assert [*cli_options.Sigmas.__members__] == ["plain", *spacing.CURVE_NAMES]
 
 
 def test_help_needs_no_torch() -> None:

@@ -222,13 +222,13 @@ def test_guidance_of_a_wrapped_network_is_that_of_the_denoiser() -> None:
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "x": (lambda: sampling.sample(denoiser, torch.ones(3, dtype=torch.int64), SIGMAS), "x must be a floating-point"),
-    "one sigma": (lambda: sampling.sample(denoiser, start(), [1.0]), "sigmas must hold at least two numbers"),
+    "no sigma": (lambda: sampling.sample(denoiser, start(), []), "sigmas must hold at least one number"),
     "nan": (lambda: sampling.sample(denoiser, start(), [float("nan"), 0.0]), "sigmas must be finite numbers above 0"),
     "zero": (lambda: sampling.sample(denoiser, start(), [1.0, 0.0, 0.0]), "sigmas must be finite numbers above 0"),
     "words": (lambda: sampling.sample(denoiser, start(), ["a", "b"]), "sigmas must be a flat tensor or list"),  # type: ignore[list-item]
     "flow": (lambda: sampling.sample(denoiser, start(), [2.0, 0.0], flow=True), "at most 1, the last of which"),
     "rising": (lambda: sampling.sample(denoiser, start(), [1.0, 2.0, 0.0]), "sigmas must not rise unless eta is 0"),
-    "eta": (lambda: sampling.sample(denoiser, start(), SIGMAS, eta=-1.0), "eta must be a number from 0 to inf"),
+    "eta": (lambda: sampling.sample(denoiser, start(), SIGMAS, eta=-1.0), "eta must be a number from 0 to 1000"),
     "s_noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, s_noise=float("nan")), "s_noise must be a number"),
     "noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, noise="pink"), "noise must be one of 'gaussian'"),
     "seeds": (lambda: sampling.sample(denoiser, start(), SIGMAS, seeds=[1, 2]), "got 2 generators or seeds"),
@@ -260,11 +260,11 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: kdpm2.guided(conditional, 2.0)(
             start(), torch.ones(3), cond={"cond": start(), "strength": 1.0}, uncond={"cond": start()}
         ),
-        "uncond must have the names of the other, got none called 'strength'",
+        "cond must have the same names in cond and uncond, got cond, strength and cond",
     ),
     "halves": (
         lambda: kdpm2.guided(conditional, 2.0)(start(), torch.ones(3), cond=start(), uncond=start(2)),
-        "cond must have one shape in cond and uncond, for 3 samples",
+        r"cond must be a tensor of shape \(3, ...\) in cond and uncond if it differs",
     ),
     "karras": (lambda: sampling.get_sigmas_karras(5, 2.0, 1.0), "sigma_min must be at most sigma_max=1, got 2"),
     "ends": (lambda: Brownian(start(), 2.0, 1.0), "sigma_max must be above sigma_min=2"),
@@ -276,3 +276,33 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 def test_wrong_arguments_are_refused(wrong: Callable[[], object], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         wrong()
+
+
+def test_guidance_of_arguments_within_arguments() -> None:
+    def network(
+        x: torch.Tensor, sigma: torch.Tensor, states: torch.Tensor, added: dict[str, torch.Tensor], ids: torch.Tensor
+    ) -> torch.Tensor:
+        assert len(x) == len(states) == len(added["text"]) == 6
+        assert ids.shape == (7, 3)
+        return torch.tanh(x + states + added["text"]) * ids.sum()
+
+    ids = torch.ones(7, 3, dtype=torch.float64)
+    cond = {"states": start(), "added": {"text": 2 * start()}, "ids": ids}
+    uncond = {"states": 0 * start(), "added": {"text": start()}, "ids": ids}
+    guided = kdpm2.guided(network, 2.0)(start(), torch.ones(3), cond=cond, uncond=uncond)
+    without, with_it = torch.tanh(2 * start()) * 21, torch.tanh(4 * start()) * 21
+    torch.testing.assert_close(guided, without + 2 * (with_it - without))
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_equal_neighbours_and_a_single_sigma(flow: bool) -> None:
+    sigmas = [1.0, 1.0, 0.5, 0.5, 0.0]
+    assert sampling.sample(denoiser, start(), sigmas, seeds=1, flow=flow).isfinite().all()
+    assert torch.equal(sampling.sample(denoiser, start(), [1.0], flow=flow), start())
+
+
+def test_only_a_flag_makes_a_flow() -> None:
+    module = torch.nn.Module()
+    module.flow = torch.nn.Identity()
+    module.forward = denoiser
+    assert sampling.sample(module, start() * 10, SIGMAS, seeds=1).isfinite().all()

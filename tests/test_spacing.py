@@ -127,7 +127,7 @@ def test_flow_sigmas_are_those_of_diffusers(curve: str | None, shift: float, ter
 @pytest.mark.parametrize("final", ["zero", "sigma_min"])
 def test_edm_sigmas_are_those_of_diffusers(curve: str, final: str) -> None:
     reference = diffusers.EDMDPMSolverMultistepScheduler(sigma_schedule=curve)
-    reference.set_timesteps(9)
+    reference.set_timesteps(9 if final == "zero" else 10)
     sigmas, t = spacing.steps(EDM, 9, sigma_curve=curve, final_sigmas_type=final)
     expected = reference.sigmas.numpy() if final == "zero" else reference.sigmas.numpy()[:-1]
     np.testing.assert_allclose(sigmas, expected, rtol=1e-5)
@@ -140,12 +140,14 @@ def test_a_run_may_end_at_the_smallest_sigma() -> None:
     leading = spacing.steps(SCHEDULE, 4, "leading", 1, final_sigmas_type="sigma_min")
     assert len(leading.timesteps) == 4
     assert leading.sigmas[-1] == smallest
-    linspace = spacing.steps(SCHEDULE, 4, final_sigmas_type="sigma_min")
+    linspace = spacing.steps(SCHEDULE, 3, final_sigmas_type="sigma_min")
     assert linspace.sigmas[-1] == smallest
     assert linspace.timesteps.tolist() == [999, 666, 333]
+    without = spacing.steps(SCHEDULE, 2, final_sigmas_type="sigma_min", discard_next_to_last_sigma=True)
+    assert without.timesteps.tolist() == [999, 666]
     for curve in ("karras", "exponential", "lu"):
         ended = spacing.steps(SCHEDULE, 6, sigma_curve=curve, sigma_min=0.1, final_sigmas_type="sigma_min")
-        assert len(ended.timesteps) == 5
+        assert len(ended.timesteps) == 6
         assert ended.sigmas[-1] == 0.1
 
 
@@ -205,7 +207,7 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ({"sigma_min": 0.1}, "sigma_min, sigma_max and rho must be None without a curve of sigmas"),
         ({"rho": 7.0}, "sigma_min, sigma_max and rho must be None without a curve of sigmas"),
         ({"sigma_curve": "beta", "rho": 7.0}, "rho must be None for beta sigmas, got 7.0"),
-        ({"sigma_curve": "karras", "rho": 0.0}, "rho must be a finite number above 0, got 0"),
+        ({"sigma_curve": "karras", "rho": 0.0}, "rho must be a number from 0.1 to 100, got 0"),
         ({"sigma_curve": "karras", "sigma_min": 20.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
         ({"sigma_curve": "ays_sd15", "sigma_min": 0.1}, "ays_sigmas must be None for a flow model, and with"),
         ({"final_sigmas_type": "one"}, "final_sigmas_type must be one of 'zero', 'sigma_min', got 'one'"),

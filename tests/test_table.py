@@ -102,5 +102,5 @@ def test_gaussian_data_converges_with_second_order() -> None:
 
 @pytest.mark.parametrize("eta", [-0.1, float("nan")])
 def test_eta_out_of_range_is_refused(eta: float) -> None:
-    with pytest.raises(ValueError, match="eta must be a number from 0 to inf"):
+    with pytest.raises(ValueError, match="eta must be a number from 0 to 1000"):
         make(5, eta)

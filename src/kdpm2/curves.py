@@ -82,5 +82,4 @@ SIGMA_CURVES: dict[str, Callable[..., Floats]] = {
     "beta": beta,
     "polyexponential": polyexponential,
     "lu": lu,
-    **{f"ays_{model}": align_your_steps for model in ALIGN_YOUR_STEPS},
 }

@@ -19,6 +19,7 @@ References:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from kdpm2 import _check
@@ -98,7 +99,7 @@ def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
         if flow not in (None, model.schedule.flow):
             raise ValueError(f"flow must be None or {model.schedule.flow} for this denoiser, got {flow}")
         return model
-    flow = bool(getattr(model, "flow", False)) if flow is None else _check.flag("flow", flow)
+    flow = getattr(model, "flow", False) is True if flow is None else _check.flag("flow", flow)
     return Denoiser(model, SigmaConditioned(flow), "sample")
 
 
@@ -107,8 +108,8 @@ def guided(model: Network, scale: float) -> Denoiser:
 
     The result takes two arguments of its own, `cond` and `uncond`: tensors of shape (B, ...), which the model gets
     stacked as its `cond`, or mappings of keyword arguments for the model, with the same names. Tensors of shape
-    (B, ...) in these are stacked; everything else must be the same in both, and is passed on. Other keyword arguments
-    are passed on too, tensors of shape (B, ...) repeated for the second half.
+    (B, ...) in these, and in mappings within them, are stacked; everything else must be the same in both, and is passed
+    on. Other keyword arguments are passed on likewise, tensors of shape (B, ...) repeated for the second half.
 
     Args:
         model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).
@@ -125,18 +126,12 @@ def guided(model: Network, scale: float) -> Denoiser:
         x: torch.Tensor,
         timestep: torch.Tensor,
         *,
-        cond: torch.Tensor | Mapping[str, Any],
-        uncond: torch.Tensor | Mapping[str, Any],
+        cond: Any = None,
+        uncond: Any = None,
         **conditioning: Any,
     ) -> torch.Tensor:
-        batch = len(x)
-        cond, uncond = _arguments("cond", cond), _arguments("uncond", uncond)
-        stacked = {name: _stacked(name, value, value, batch) for name, value in conditioning.items()}
-        for name in {**uncond, **cond}:
-            if not (name in cond and name in uncond):
-                missing = "uncond" if name in cond else "cond"
-                raise ValueError(f"{missing} must have the names of the other, got none called {name!r}")
-            stacked[name] = _stacked(name, uncond[name], cond[name], batch)
+        halves = (_arguments("uncond", uncond), _arguments("cond", cond))
+        stacked = _stacked("conditioning", conditioning, conditioning, len(x)) | _stacked("cond", *halves, len(x))
         without, with_it = denoiser.predict(torch.cat([x, x]), torch.cat([timestep, timestep]), **stacked).chunk(2)
         return torch.lerp(without, with_it, scale)
 
@@ -153,17 +148,25 @@ def _arguments(name: str, value: Any) -> Mapping[str, Any]:
 
 def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
     """What the batched call is given for one argument of both halves."""
-    if isinstance(uncond, torch.Tensor) and isinstance(cond, torch.Tensor) and uncond.ndim:
-        if uncond.shape != cond.shape or len(uncond) != batch:
+    if isinstance(uncond, Mapping) and isinstance(cond, Mapping):
+        if uncond.keys() != cond.keys():
             raise ValueError(
-                f"{name} must have one shape in cond and uncond, for {batch} samples, "
-                f"got {tuple(cond.shape)} and {tuple(uncond.shape)}"
+                f"{name} must have the same names in cond and uncond, got {', '.join(cond)} and {', '.join(uncond)}"
             )
-        return torch.cat([uncond, cond])
-    same = torch.equal(uncond, cond) if isinstance(uncond, torch.Tensor) else uncond is cond or uncond == cond
+        return {key: _stacked(key, uncond[key], cond[key], batch) for key in cond}
+    if isinstance(uncond, torch.Tensor) and isinstance(cond, torch.Tensor):
+        if uncond.shape == cond.shape and cond.shape[:1] == (batch,):
+            return torch.cat([uncond, cond])
+        same = torch.equal(uncond, cond)
+    else:
+        same = uncond is cond or bool(np.array_equal(uncond, cond))
     if not same:
         raise ValueError(
-            f"{name} must be a tensor of shape (B, ...) to differ between cond and uncond, "
-            f"got {_check.shown(cond)} and {_check.shown(uncond)}"
+            f"{name} must be a tensor of shape ({batch}, ...) in cond and uncond if it differs between them, "
+            f"got {_described(cond)} and {_described(uncond)}"
         )
     return cond
+
+
+def _described(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else _check.shown(value)

@@ -16,17 +16,19 @@ from kdpm2 import _check
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
 
-_LARGEST_SEED = 2**63 - 1
+_LARGEST_SEED = 2**64 - 1
 _NOISE_OF_STEPS = 0x5DEECE66D1B54A32  # any number that no seed is likely to differ from another by
 # To which torchsde rounds where it looks at a path.
 _DIGITS = 6
 
 
-def checked_seeds(name: str, seeds: Seeds) -> Seeds:
+def checked_seeds(name: str, seeds: Any) -> int | list[int] | None:
     """One seed, a list of seeds, or None; TypeError or ValueError for anything else."""
     if seeds is None:
         return None
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, (Sequence, np.ndarray)):
+    if isinstance(seeds, np.ndarray):
+        seeds = seeds.tolist()
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence):
         return _check.integer(name, seeds, 0, _LARGEST_SEED)
     if not len(seeds):
         raise ValueError(f"{name} must be an integer or hold one for each sample, got none")
@@ -48,14 +50,15 @@ def seeded(seeds: Seeds) -> Generators:
 
 def drawn_seeds(generator: Generators) -> int | list[int]:
     """One new seed from each generator: an int if it is one for the batch."""
-    if isinstance(generator, (list, tuple)):
-        return [_drawn_seed(g) for g in generator]
-    return _drawn_seed(generator)
+    if generator is None or isinstance(generator, torch.Generator):
+        return _drawn_seed(generator)
+    generators = _checked_generators(generator)
+    return _drawn_seed(generators[0]) if len(generators) == 1 else [_drawn_seed(g) for g in generators]
 
 
-def _drawn_seed(generator: Any) -> int:
+def _drawn_seed(generator: torch.Generator | None) -> int:
     device = "cpu" if generator is None else generator.device
-    return int(torch.randint(_LARGEST_SEED, (), generator=generator, device=device))
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
 
 
 class Brownian:
@@ -100,7 +103,7 @@ class Brownian:
 
         batched = isinstance(self._seeds, list)
         # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
-        zero = torch.zeros(self._shape[batched:], dtype=torch.promote_types(self._dtype, torch.float32))
+        zero = torch.zeros(self._shape[batched:], dtype=torch.promote_types(self._dtype, torch.float32), device="cpu")
         seeds = self._seeds if isinstance(self._seeds, list) else [self._seeds]
         return [BrownianTree(self._low, zero, self._high, entropy=seed) for seed in seeds]
 
@@ -116,9 +119,15 @@ class Brownian:
         """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction.
 
         Raises:
-            ValueError: If the two are less than 1e-6 apart, which is as closely as the path is known.
+            ValueError: If one of them is not on the path, or they are less than 1e-6 apart, which is as closely as the
+                path is known.
         """
-        start, end = (min(max(round(float(s), _DIGITS), self._low), self._high) for s in (sigma, sigma_next))
+        start, end = round(float(sigma), _DIGITS), round(float(sigma_next), _DIGITS)
+        if not self._low <= min(start, end) <= max(start, end) <= self._high:
+            raise ValueError(
+                f"sigma and sigma_next must lie between {self._low:g} and {self._high:g}, "
+                f"got {sigma:g} and {sigma_next:g}"
+            )
         if start == end:
             raise ValueError(f"sigma and sigma_next must be at least 1e-6 apart, got {sigma:g} and {sigma_next:g}")
         paths: list[torch.Tensor] = [tree(min(start, end), max(start, end)) for tree in self._trees]
@@ -147,9 +156,7 @@ def gaussian(
     """
     if generator is None:
         return _draw(shape, dtype, device, None)
-    generators = [generator] if isinstance(generator, torch.Generator) else generator
-    if not isinstance(generators, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generators):
-        raise TypeError(f"generator must be a torch.Generator or a list of them, got {_check.shown(generator)}")
+    generators = _checked_generators(generator)
     for g in generators:
         if g.device.type not in (device.type, "cpu"):
             raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
@@ -161,6 +168,13 @@ def gaussian(
             f"for a sample of shape {tuple(shape)}"
         )
     return torch.cat([_draw((1, *shape[1:]), dtype, device, g) for g in generators])
+
+
+def _checked_generators(generator: Any) -> list[torch.Generator]:
+    generators = [generator] if isinstance(generator, torch.Generator) else generator
+    if not isinstance(generators, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generators):
+        raise TypeError(f"generator must be a torch.Generator or a list of them, got {_check.shown(generator)}")
+    return list(generators)
 
 
 def _draw(

@@ -54,7 +54,7 @@ def sample(
         denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean sample.
         x: Shape (B, ...), floating point: samples at the first noise level, for most models `sigmas[0]` times standard
             normal noise.
-        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0.
+        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0. One sigma is no step.
         eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
         s_noise: Scale of the noise, at least 0.
         seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
@@ -104,6 +104,9 @@ def sample_dpm_2_ancestral(
 ) -> torch.Tensor:
     """DPM2 with ancestral sampling, as k-diffusion's function of this name.
 
+    The samples are the same but where `eta` is so far above 1 that a step's noise is all new: k-diffusion then forgets
+    to add it.
+
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
         x: Shape (B, ...), floating point: samples at the first noise level.
@@ -131,7 +134,7 @@ def sample_dpm_2_ancestral(
     def draw(step: int) -> torch.Tensor:
         return torch.randn_like(x) if noise_sampler is None else noise_sampler(levels[step], levels[step + 1])
 
-    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable)
+    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=True)
 
 
 @torch.no_grad()
@@ -178,7 +181,9 @@ def sample_dpm_2(
     def draw(step: int) -> torch.Tensor:
         return torch.randn_like(x)
 
-    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, churned)
+    if churned:
+        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
+    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=churned)
 
 
 def _run(
@@ -189,18 +194,19 @@ def _run(
     conditioning: dict[str, Any],
     callback: Callback | None,
     disable: bool | None,
-    churned: bool = False,
+    every_step: bool = False,
 ) -> torch.Tensor:
     """The loop: every stage calls the network on its input, and applies its row.
 
-    `draw(step)` gives the noise that a step adds; `churned` runs draw before every step, the first included.
+    `draw(step)` gives the noise that a step adds; with `every_step` it is called for every step but the last, needed or
+    not, so that random numbers are used up as k-diffusion uses them.
     """
+    if not len(table):
+        return x.clone()
     timesteps = torch.from_numpy(table.stage_timesteps)
     conditioned_on = timesteps.to(x.device, torch.promote_types(x.dtype, torch.float32))[:, None].expand(-1, len(x))
     scaled = update.InputScaling(table)
     anchor = None
-    if churned:
-        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
     bar = tqdm(total=len(table.sigmas) - 1, disable=disable)
     for stage in range(len(table)):
         row = table.row(stage)
@@ -210,7 +216,8 @@ def _run(
             callback(_told(table, stage, x, update.denoised(row, x, model_output)))
         last = stage + 1 == len(table)
         ends = last or bool(table.starts_step[stage + 1])
-        noise = draw(int(table.step[stage])) if row.noise or (churned and ends and not last) else None
+        step = int(table.step[stage])
+        noise = draw(step) if row.noise or (every_step and ends and not last) else None
         x, anchor = update.advance(row, x, model_output, anchor, noise), None if ends else x
         bar.update(int(ends))
     bar.close()
@@ -239,8 +246,8 @@ def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:
         levels = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"sigmas must be a flat tensor or list of numbers, got {_check.shown(sigmas)}") from None
-    if levels.ndim != 1 or len(levels) < 2:
-        raise ValueError(f"sigmas must hold at least two numbers in one dimension, got a shape of {levels.shape}")
+    if levels.ndim != 1 or not len(levels):
+        raise ValueError(f"sigmas must hold at least one number in one dimension, got a shape of {levels.shape}")
     high = 1.0 if model.schedule.flow else np.inf
     if not (np.all(np.isfinite(levels) & (levels <= high)) and np.all(levels[:-1] > 0) and levels[-1] >= 0):
         raise ValueError(

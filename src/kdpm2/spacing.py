@@ -35,12 +35,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.curves import SIGMA_CURVES
+from kdpm2.curves import ALIGN_YOUR_STEPS, SIGMA_CURVES, align_your_steps
 from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, VariancePreserving, shifted
 
 Floats = NDArray[np.float64]
 
 FINAL_SIGMAS = ("zero", "sigma_min")
+CURVE_NAMES = (*SIGMA_CURVES, *(f"ays_{model}" for model in ALIGN_YOUR_STEPS))
 # diffusers conditions the network on whole timesteps with these curves.
 _ROUNDED = ("karras", "lu")
 _TAKE_RHO = ("karras", "polyexponential")
@@ -121,14 +122,14 @@ def steps(
             "trailing" and "simple".
         timestep_spacing: "linspace", "leading", "trailing", "simple" or "sgm_uniform". An EDM model needs none.
         steps_offset: Added to every "leading" timestep, as far as the trained range allows; at least 0.
-        sigma_curve: A name of `kdpm2.curves.SIGMA_CURVES`, from the first spaced sigma to the last; None keeps them
+        sigma_curve: One of `CURVE_NAMES`, from the first spaced sigma to the last; None keeps them
             all. An EDM model's is "karras" if None.
         num_train_timesteps: T, if the run is to use only the first T trained timesteps.
         sigma_min: The curve's last sigma, if it is not to be that of the spacing; positive.
         sigma_max: Its first; above `sigma_min`.
         rho: The curve's exponent, for "karras" (7 if None) and "polyexponential" (1 if None); positive.
         final_sigmas_type: "zero", or "sigma_min" for a run that ends at `sigma_min`, or at the schedule's smallest
-            sigma. If the last step would start there, there is nothing left to do for it, and it is left out.
+            sigma. A spacing that visits that sigma itself then spaces one more.
         discard_next_to_last_sigma: Space N+1 steps, and leave the last of them out.
         shift: Of a flow's sigmas towards noise; the trained shift if None.
         shift_terminal: Stretch a flow's shifted sigmas so that the last is this, in (0, 1).
@@ -140,10 +141,55 @@ def steps(
     wanted = _check.integer("num_inference_steps", num_inference_steps, 1)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
     if sigma_curve is not None:
-        _check.choice("sigma_curve", sigma_curve, SIGMA_CURVES)
+        _check.choice("sigma_curve", sigma_curve, CURVE_NAMES)
     elif isinstance(schedule, EDM):
         sigma_curve = "karras"
     count = wanted + _check.flag("discard_next_to_last_sigma", discard_next_to_last_sigma)
+    final = 0.0
+    if final_sigmas_type == "sigma_min":
+        final = schedule.sigma_min if sigma_min is None else _check.positive("sigma_min", sigma_min)
+
+    def starts(count: int) -> tuple[Floats, Floats]:
+        return _starts(
+            schedule,
+            count,
+            timestep_spacing,
+            steps_offset,
+            sigma_curve,
+            num_train_timesteps,
+            sigma_min,
+            sigma_max,
+            rho,
+            final,
+            shift,
+            shift_terminal,
+        )
+
+    sigmas, timesteps = starts(count)
+    if _is_at(sigmas[-1], final):  # the end is spaced too, and no step starts there
+        sigmas, timesteps = (values[:-1] for values in starts(count + 1))
+    return _ending(sigmas[:wanted], timesteps[:wanted], final)
+
+
+def _is_at(sigma: float, final: float) -> bool:
+    return bool(0 < sigma <= final * (1 + 1e-9))
+
+
+def _starts(
+    schedule: NoiseSchedule,
+    count: int,
+    timestep_spacing: str,
+    steps_offset: int,
+    sigma_curve: str | None,
+    num_train_timesteps: int | None,
+    sigma_min: float | None,
+    sigma_max: float | None,
+    rho: float | None,
+    final: float,
+    shift: float | None,
+    shift_terminal: float | None,
+) -> tuple[Floats, Floats]:
+    """Sigmas and timesteps, `count` each."""
     if isinstance(schedule, VariancePreserving):
         offset = (timestep_spacing, steps_offset, num_train_timesteps)
         timesteps = _spaced(len(schedule), count, *offset, bounded=sigma_curve is None)
@@ -153,22 +199,19 @@ def steps(
     else:
         if num_train_timesteps is not None:
             raise ValueError(f"num_train_timesteps must be None for this model, got {num_train_timesteps}")
-        sigmas = _spaced_flow(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
+        sigmas = _spaced_levels(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
         timesteps = schedule.timestep(sigmas)
     if sigma_curve is not None:
         sigmas = _curve(schedule, sigma_curve, sigmas, count, sigma_min, sigma_max, rho)
         timesteps = schedule.timestep(sigmas)
         if sigma_curve in _ROUNDED and isinstance(schedule, VariancePreserving) and not schedule.continuous:
             timesteps = timesteps.round()
-    elif not (rho is sigma_max is None and (sigma_min is None or final_sigmas_type == "sigma_min")):
+    elif not (rho is sigma_max is None and (sigma_min is None or final > 0)):
         raise ValueError(
             "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose ends "
             f"and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"
         )
-    final = 0.0
-    if final_sigmas_type == "sigma_min":
-        final = schedule.sigma_min if sigma_min is None else _check.positive("sigma_min", sigma_min)
-    return _ending(sigmas[:wanted], timesteps[:wanted], final)
+    return sigmas, timesteps
 
 
 def custom(
@@ -177,6 +220,8 @@ def custom(
     timesteps: Sequence[float] | NDArray[Any] | None = None,
     *,
     sigma_curve: str | None = None,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
     rho: float | None = None,
     final_sigmas_type: str = "zero",
     shift: float | None = None,
@@ -186,11 +231,13 @@ def custom(
 
     Args:
         schedule: What the model was trained on.
-        sigmas: Positive, strictly decreasing, with or without the final 0. Those of a flow are then shifted, and given
-            to the curve if there is one, as pipelines expect that pass them.
+        sigmas: Positive, strictly decreasing, with or without the final 0. Those of a flow are then shifted, and their
+            ends given to the curve if there is one, as pipelines expect that pass them.
         timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing. Taken as they are.
         sigma_curve: For the sigmas of a flow, as in `steps`.
-        rho: As in `steps`.
+        sigma_min: As in `steps`, for such a curve.
+        sigma_max: Likewise.
+        rho: Likewise.
         final_sigmas_type: "zero", or "sigma_min" for a run that ends at the last sigma given.
         shift: As in `steps`.
         shift_terminal: As in `steps`.
@@ -208,12 +255,12 @@ def custom(
         levels = schedule.sigma(given.astype(np.float32))
     ends_at_zero = levels[-1] == 0
     levels = levels[:-1] if ends_at_zero else levels
+    if not len(levels):
+        raise ValueError(f"{name} must hold at least one noise level above 0, got none")
     if schedule.flow and sigmas is not None:
         levels = _warped(schedule, levels, shift, shift_terminal)
         if sigma_curve is not None:
-            levels = _curve(schedule, sigma_curve, levels, len(levels), None, None, rho)
-    if not len(levels):
-        raise ValueError(f"{name} must hold at least one noise level above 0, got none")
+            levels = _curve(schedule, sigma_curve, levels, len(levels), sigma_min, sigma_max, rho)
     conditioned_on = schedule.timestep(levels) if sigmas is not None else given[: len(levels)]
     final = levels[-1] if final_sigmas_type == "sigma_min" and not ends_at_zero else 0.0
     return _ending(levels, conditioned_on, final)
@@ -233,7 +280,7 @@ def _spaced(
     return spacing(count, trained, _check.integer("steps_offset", steps_offset, 0, trained))
 
 
-def _spaced_flow(
+def _spaced_levels(
     schedule: NoiseSchedule,
     count: int,
     timestep_spacing: str,
@@ -283,7 +330,7 @@ def _curve(
                 "ays_sigmas must be None for a flow model, and with sigma_min, sigma_max or rho, "
                 f"got {name.removeprefix('ays_')!r}"
             )
-        return SIGMA_CURVES[name](name.removeprefix("ays_"), count)
+        return align_your_steps(name.removeprefix("ays_"), count)
     top = spaced[0] if sigma_max is None else _check.positive("sigma_max", sigma_max)
     bottom = spaced[-1] if sigma_min is None else _check.positive("sigma_min", sigma_min)
     if bottom > top or (bottom == top and not sigma_min is sigma_max is None):
@@ -294,7 +341,7 @@ def _curve(
     if rho is not None:
         if name not in _TAKE_RHO:
             raise ValueError(f"rho must be None for {name} sigmas, got {rho}")
-        options["rho"] = _check.positive("rho", rho)
+        options["rho"] = _check.number("rho", rho, 0.1, 100)
     if name == "lu":
         if schedule.flow and top == 1:
             raise ValueError(
@@ -306,11 +353,17 @@ def _curve(
 
 
 def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:
-    """Steps whose last ends at `final`, without those that would start at or below it but for rounding."""
-    kept = sigmas > final * (1 + 1e-9)
+    """Steps whose last ends at `final`, without those that would start at or below it."""
+    kept = np.array([not _is_at(sigma, final) for sigma in sigmas])
     if not kept.any():
         raise ValueError(f"sigma_min must be below the first sigma {sigmas[0]:g} that the run visits, got {final:g}")
-    return Steps(np.append(sigmas[kept], final), timesteps[kept])
+    levels = np.append(sigmas[kept], final)
+    if not np.all(np.diff(levels) < 0):
+        raise ValueError(
+            "num_inference_steps and the options of the sigmas must give sigmas that fall strictly to the last, "
+            f"got {_check.shown(levels.tolist())}"
+        )
+    return Steps(levels, timesteps[kept])
 
 
 def _timestep_range(schedule: NoiseSchedule) -> tuple[float, float]:
@@ -322,7 +375,7 @@ def _timestep_range(schedule: NoiseSchedule) -> tuple[float, float]:
 def _decreasing(name: str, values: Any, low: float, high: float) -> Floats:
     """`values` as a flat array of numbers from `low` to `high` that fall strictly."""
     try:
-        array = np.array(values, dtype=np.float64)
+        array = np.array(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a flat list or array of numbers, got {_check.shown(values)}") from None
     if array.ndim != 1 or not len(array):

@@ -54,6 +54,7 @@ from kdpm2.spacing import Steps
 Floats = NDArray[np.float64]
 
 _LARGEST_CHURN = np.sqrt(2) - 1
+_LARGEST_SCALE = 1000.0
 
 
 class Row(NamedTuple):
@@ -142,17 +143,17 @@ def dpm2(
         schedule: What the model was trained on; gives midpoints and churned noise levels their timesteps.
         steps: Where the N steps start and end.
         prediction_type: What the network predicts; see `kdpm2.prediction`.
-        eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral. Above 1, noise makes up all of σ' where sigmas
-            are far apart.
-        s_noise: Scale of all noise, at least 0.
+        eta: Stochasticity, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, noise makes up all of σ' where
+            sigmas are far apart, and such a step has one stage.
+        s_noise: Scale of all noise, from 0 to 1000.
         churn: EDM's churn; none if None.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or contradicts another.
     """
-    eta = _check.number("eta", eta, 0, np.inf)
-    s_noise = _check.number("s_noise", s_noise, 0, np.inf)
+    eta = _check.number("eta", eta, 0, _LARGEST_SCALE)
+    s_noise = _check.number("s_noise", s_noise, 0, _LARGEST_SCALE)
     unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
     sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
     down, up, ratio = (_split_flow if schedule.flow else _split)(sigma, following, eta)
@@ -196,7 +197,7 @@ def dpm2(
         stage_timesteps=per_stage(timesteps, schedule.timestep(np.where(has_midpoint, mid, sigma))),
         rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
-        initial_noise=float(s_noise * churned_by[0]),
+        initial_noise=float(s_noise * churned_by[0]) if len(sigma) else 0.0,
     )
 
 
@@ -212,13 +213,13 @@ def _split(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats
 
 def _split_flow(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
     """The triple (down, up, ratio) of a flow."""
-    if not eta:  # also for sigmas that rise to 1, where ratio would be 0 / 0
-        return following, np.zeros_like(sigma), np.ones_like(sigma)
-    reached = np.maximum(1 - eta * (1 - following / sigma), 0)
+    reached = np.maximum(1 - eta * (1 - following / sigma), 0) if eta else np.ones_like(sigma)
     down = following * reached
-    ratio = (1 - following) / (1 - down)
+    # Nothing is scaled where nothing is added; at 1 the fractions would be 0 / 0.
+    left = np.where(reached == 1, 1, 1 - down)
+    ratio = np.where(reached == 1, 1, (1 - following) / left)
     # σ' - down·ratio, with the difference taken by hand: nothing cancels.
-    difference = following * (1 - reached) / (1 - down)
+    difference = following * (1 - reached) / left
     return down, np.sqrt(difference * (following + down * ratio)), ratio
 
 
@@ -231,4 +232,4 @@ def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Float
     if s_churn and schedule.flow:
         raise ValueError(f"s_churn must be 0 for a flow model, for which EDM's churn is not defined, got {s_churn:g}")
     within = (sigma >= s_tmin) & (sigma <= s_tmax)
-    return np.where(within, min(s_churn / len(sigma), _LARGEST_CHURN), 0.0)
+    return np.where(within, min(s_churn / max(len(sigma), 1), _LARGEST_CHURN), 0.0)

@@ -28,7 +28,8 @@ class InputScaling:
         working = dtype if dtype is torch.float32 else _working_dtype(dtype)
         scales = self._scales.get(working)
         if scales is None:
-            scales = torch.from_numpy(self._table.rows[:, 0]).to(working).unbind()
+            with torch.inference_mode(False):  # kept for later runs, of which one may need gradients
+                scales = torch.from_numpy(self._table.rows[:, 0]).to(working).unbind()
             self._scales[working] = scales
         if working is dtype:
             return sample.mul(scales[stage])

@@ -15,6 +15,8 @@ SIGMAS = {
     "karras": sampling.get_sigmas_karras(8, 0.03, 14.6).double(),
     "wide": sampling.get_sigmas_exponential(12, 0.002, 80.0).double(),
     "no final 0": sampling.get_sigmas_karras(6, 0.1, 10.0).double()[:-1],
+    "equal neighbours": torch.tensor([5.0, 2.0, 2.0, 1.0, 0.0], dtype=torch.float64),
+    "no step": torch.tensor([5.0], dtype=torch.float64),
     "one step": torch.tensor([10.0, 0.0], dtype=torch.float64),
 }
 FUNCTIONS = ["sample_dpm_2", "sample_dpm_2_ancestral"]

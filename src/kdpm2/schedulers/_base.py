@@ -61,9 +61,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     or at least as many `trained_betas` instead. `rescale_betas_zero_snr`: stretch them to end in pure noise.
     `prediction_type`: what it predicts, "epsilon", "sample", "v_prediction", or "flow_prediction". `timestep_type`:
     "discrete", or "continuous" for a v-prediction model that is conditioned on log(σ)/4. `use_flow_sigmas`: it is a
-    flow, as one that predicts "flow_prediction" always is; `flow_shift`, `use_dynamic_shifting`, `time_shift_type` ("exponential", "linear") and `shift_terminal` then
-    move its sigmas. `sigma_data`: it is an EDM model for data of this standard deviation. `base_shift`, `max_shift`,
-    `base_image_seq_len`, `max_image_seq_len`: for pipelines, which compute their shift from them.
+    flow, as one that predicts "flow_prediction" always is; `flow_shift`, `use_dynamic_shifting`, `time_shift_type`
+    ("exponential", "linear") and `shift_terminal` then move its sigmas. `sigma_data`: it is an EDM model for data of
+    this standard deviation. `base_shift`, `max_shift`, `base_image_seq_len`, `max_image_seq_len`: for pipelines, which
+    compute their shift from them.
 
     *The noise levels.* `timestep_spacing`: "linspace", "leading", "trailing", "simple" or "sgm_uniform";
     `steps_offset` is added to every leading timestep. At most one of `use_karras_sigmas`, `use_exponential_sigmas`,
@@ -90,8 +91,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     num_inference_steps: int
 
     @abstractmethod
-    def _solver(self, steps: Steps) -> StageTable:
-        """The table of the configured sampler."""
+    def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
+        """The table of the configured sampler; one `for_training` is to visit the trained timesteps."""
 
     @classmethod
     def from_config(
@@ -110,7 +111,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If an option has the wrong type.
             ValueError: If an option is out of range, or contradicts another.
         """
-        words = _config.translated(config) if isinstance(config, Mapping) else config
+        words: Any = config
+        if isinstance(config, Mapping):
+            words = _config.translated(config)
+            if "flow_shift" in words and "shift" in kwargs:
+                kwargs["flow_shift"] = kwargs.pop("shift")
         scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
         return scheduler
 
@@ -119,9 +124,13 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         config = self.config
         self._seeds: Seeds = None
         self._schedule = _config.trained(config)
-        # A sigma left out is for short runs, and the shift of an image for runs that know it.
-        options = _config.spacing_options(config) | {"discard_next_to_last_sigma": False}
-        self._set_steps(spacing.steps(self._schedule, config.num_train_timesteps, **options), None)
+        if self._schedule.flow:
+            self.register_to_config(shift=config.flow_shift)  # what diffusers' schedulers of flows call it
+        # Which sigmas to leave out is for runs to say, and the shift of an image for those that know it.
+        options = _config.spacing_options(config)
+        options |= {"discard_next_to_last_sigma": False, "final_sigmas_type": "zero"}
+        steps = spacing.steps(self._schedule, config.num_train_timesteps, **options)
+        self._set_steps(self._solver(steps, for_training=True), None)
         self.num_inference_steps = config.num_train_timesteps
 
     def set_timesteps(
@@ -139,8 +148,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             num_inference_steps: N, at least 1; may be None if `sigmas` or `timesteps` is given.
             device: Where `self.timesteps` is to be.
             num_train_timesteps: Use only the first so many trained timesteps; all if None. For models with betas.
-            sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted.
-            timesteps: The same as timesteps. Not both.
+            sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted
+                and stretched, and its curve joins their ends. Other options of the noise levels play no part, but for
+                `final_sigmas_type`: with "sigma_min" the run ends at the last one given.
+            timesteps: The same as timesteps, taken as they are. Not both.
             mu: The shift of a flow with `use_dynamic_shifting`, which needs it; without, it plays no part.
 
         Raises:
@@ -163,8 +174,12 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         else:
             steps = self._custom_steps(num_inference_steps, num_train_timesteps, sigmas, timesteps, shift, options)
             num_inference_steps = len(steps.timesteps) if num_inference_steps is None else num_inference_steps
-        self._set_steps(steps, device)
+        table = self._solver(steps)
+        self._set_steps(table, device)
         self.num_inference_steps = int(num_inference_steps)
+        # Pipelines that pass sigmas or timesteps take the stages for the steps: to begin an image where they mean to,
+        # they have to be told that a step is one.
+        self.order = 2 if sigmas is None and timesteps is None else 1
 
     def _limit(self, num_train_timesteps: int | None) -> int | None:
         """The trained timesteps to use: a configuration may have more betas than timesteps."""
@@ -187,7 +202,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"num_train_timesteps must be None with sigmas or timesteps of one's own, got {num_train_timesteps}"
             )
-        taken = ("sigma_curve", "rho", "final_sigmas_type", "shift_terminal")
+        taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
         steps = spacing.custom(
             self._schedule, sigmas, timesteps, shift=shift, **{name: options[name] for name in taken}
         )
@@ -199,8 +214,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             )
         return steps
 
-    def _set_steps(self, steps: Steps, device: str | torch.device | None) -> None:
-        table = self._solver(steps)
+    def _set_steps(self, table: StageTable, device: str | torch.device | None) -> None:
         self.timesteps = _on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         self._table = table
         self._last_stage = len(table) - 1
@@ -265,7 +279,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def init_noise_sigma(self) -> torch.Tensor:
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
         if self._schedule.flow:
-            return torch.tensor(1.0)
+            return torch.tensor(1.0, dtype=torch.float32)
         top = np.hypot(self._table.sigmas[0], self._table.initial_noise)
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
         with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
@@ -273,7 +287,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def sigmas(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: σ₀, then σ₁ to σ_{N-1} and 0 twice each, and a last 0."""
+        """Shape (2N+2,), float32: σ₀, then each sigma to the end, 0, twice, and the end once more."""
         return held(self._table.sigmas)
 
     @property

@@ -37,6 +37,7 @@ def trained(config: Any) -> NoiseSchedule:
         ValueError: If a value is out of range, or contradicts another.
     """
     _check.choice("timestep_type", config.timestep_type, TIMESTEP_TYPES)
+    _check.choice("time_shift_type", config.time_shift_type, TIME_SHIFT_TYPES)
     flow = is_flow(config)
     dynamic = _check.flag("use_dynamic_shifting", config.use_dynamic_shifting)
     if flow and config.sigma_data is not None:
@@ -126,39 +127,58 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: If it asks for what these samplers cannot do.
     """
     words = dict(config)
-    if "solver_order" in words and words.get("use_flow_sigmas"):
-        # The multistep solvers of diffusers space a flow's sigmas in one way, whatever their timestep_spacing says.
-        words["timestep_spacing"] = "trailing"
-        words["_use_default_values"] = [n for n in words.get("_use_default_values", []) if n != "timestep_spacing"]
-    if "beta_start" in words or "use_flow_sigmas" in words:
-        return words
-    if "shift" in words:
-        words |= _flow(words)
-    elif "sigma_data" in words:
-        words |= _edm(words)
-    else:
-        return words
-    # What was left at its default over there has another default here.
-    words.pop("_use_default_values", None)
+    if "discard_next_to_last_sigma" in words:  # ours
+        words.pop("shift", None)  # follows from flow_shift, which may be about to change
+    elif "beta_start" in words:
+        words |= _of_betas(words)
+    elif "shift" in words or {"eta", "s_noise"} <= words.keys():
+        words = _flow(words)
+    elif "sigma_schedule" in words and ("solver_order" not in words or "algorithm_type" in words):
+        words = _edm(words)
+    elif "sigma_data" in words or "sigma_max" in words:
+        name = words.get("_class_name", "one with sigma_data or sigma_max and no betas")
+        raise ValueError(f"config must be of a scheduler whose models these samplers know, got that of {name}")
     return words
 
 
+def _of_betas(words: dict[str, Any]) -> dict[str, Any]:
+    """What is said differently by a scheduler that has betas."""
+    changed: dict[str, Any] = {}
+    curved = any(words.get(flag) for flag in _CURVE_FLAGS)
+    if not curved:  # the ends of a curve, which diffusers' schedulers do not look at without one
+        changed |= {name: None for name in ("sigma_min", "sigma_max") if name in words}
+        if words.get("use_flow_sigmas"):
+            # The multistep solvers of diffusers space a flow's sigmas in one way, whatever their timestep_spacing says.
+            changed["timestep_spacing"] = "trailing"
+            left = [name for name in words.get("_use_default_values", []) if name != "timestep_spacing"]
+            changed["_use_default_values"] = left
+    return changed
+
+
 def _flow(words: dict[str, Any]) -> dict[str, Any]:
+    """Those of FlowMatchEuler and FlowMatchHeun, and of LTX's ancestral scheduler, which has no shift."""
     if words.get("invert_sigmas"):
         raise ValueError("invert_sigmas must be False: these samplers go from noise to data, got True")
     # Not use_flow_sigmas: where a configuration has that, Flux's pipelines keep their sigmas to themselves, and leave
     # the spacing to a scheduler that cannot know which one they mean.
     return {
+        # What was left at its default over there has another default here.
+        **{name: value for name, value in words.items() if name not in ("_use_default_values", "shift")},
         "_class_name": words.get("_class_name", "FlowMatchEulerDiscreteScheduler"),
         "prediction_type": "flow_prediction",
-        "flow_shift": words["shift"],
+        "flow_shift": words.get("shift", 1.0),
+        "shift_terminal": words.get("shift_terminal") or None,
         "timestep_spacing": "linspace",
+        "sigma_data": None,
+        "sigma_min": None,
+        "sigma_max": None,
     }
 
 
 def _edm(words: dict[str, Any]) -> dict[str, Any]:
     curve = _check.choice("sigma_schedule", words.get("sigma_schedule", "karras"), _EDM_CURVES)
     return {
+        **{name: value for name, value in words.items() if name != "_use_default_values"},
         "_class_name": words.get("_class_name", "EDMEulerScheduler"),
         _EDM_CURVES[curve]: True,
         "rho": words.get("rho") if curve == "karras" else None,

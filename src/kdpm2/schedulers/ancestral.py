@@ -77,7 +77,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
         Besides the options of both schedulers, which `KDPM2Scheduler` and docs/options.md describe:
 
-        `eta`: Share of each step's noise that is new, at least 0: 0 is deterministic, 1 ancestral sampling.
+        `eta`: Share of each step's noise that is new, from 0, deterministic, to 1, ancestral sampling.
         `s_noise`: Scale of that noise, at least 0.
         `noise`: "gaussian", or "brownian" for noise from a Brownian path, with which the pictures of one seed converge
         as steps grow.
@@ -88,10 +88,12 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         """
         self._set_up()
 
-    def _solver(self, steps: Steps) -> StageTable:
+    def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
         config = self.config
         _check.choice("noise", config.noise, NOISES)
-        return dpm2(self._schedule, steps, config.prediction_type, config.eta, config.s_noise)
+        # Above 1 some steps would have one stage, and pipelines count on two.
+        eta = _check.number("eta", config.eta, 0, 1)
+        return dpm2(self._schedule, steps, config.prediction_type, eta, config.s_noise)
 
     def _forget_run(self) -> None:
         super()._forget_run()

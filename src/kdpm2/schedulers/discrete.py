@@ -9,6 +9,7 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
+from kdpm2 import _check
 from kdpm2.noise import Generators
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 from kdpm2.spacing import Steps
@@ -88,9 +89,12 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         """
         self._set_up()
 
-    def _solver(self, steps: Steps) -> StageTable:
+    def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
         config = self.config
-        churn = Churn(config.s_churn, config.s_tmin, math.inf if config.s_tmax is None else config.s_tmax)
+        s_churn = _check.number("s_churn", config.s_churn, 0, math.inf)
+        if for_training and not self._schedule.flow:
+            s_churn = 0.0
+        churn = Churn(s_churn, config.s_tmin, math.inf if config.s_tmax is None else config.s_tmax)
         return dpm2(self._schedule, steps, config.prediction_type, 0.0, config.s_noise, churn)
 
     def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
