@@ -66,15 +66,6 @@ def brownian() -> None:
     rows("brownian.png", pictures, [f"{n} steps" for n in steps])
 
 
-def s_noise() -> None:
-    """Noise scaled down and up."""
-    scales = (0.8, 0.95, 1.0, 1.05, 1.2)
-    rows(
-        "s_noise.png",
-        {f"s_noise {s}": draw(KDPM2AncestralDiscreteScheduler, 20, LABELS, list(range(10)), s_noise=s) for s in scales},
-    )
-
-
 def churn() -> None:
     """The deterministic sampler with more and more churn."""
     rows(
@@ -124,7 +115,7 @@ def plot(axes: Any, label: str, trained: Any, **options: Any) -> None:
 def main() -> None:
     """Write every picture."""
     FIGURES.mkdir(exist_ok=True)
-    for picture in (eta, brownian, s_noise, churn, next_to_last_sigma, sigmas):
+    for picture in (eta, brownian, churn, next_to_last_sigma, sigmas):
         picture()
         print(picture.__name__, flush=True)
 

@@ -104,3 +104,19 @@ def test_brownian_noise_makes_one_seed_converge(eta: float, flow: bool) -> None:
         runs[noise] = [(b - a).square().mean().sqrt().item() for a, b in pairwise(samples)]
     assert all(b < a for a, b in pairwise(runs["brownian"]))
     assert runs["brownian"][-1] < 0.1 * runs["gaussian"][-1]
+
+
+def report() -> None:
+    """Print the table of docs/options.md."""
+    for flow in (False, True):
+        for eta in ETAS:
+            ours, eulers = (
+                orders([variance(steps, eta, flow) for steps in COUNTS], flow)
+                for variance in (variance_of_dpm2, variance_of_euler_ancestral)
+            )
+            columns = " | ".join(" ".join(f"{order:.2f}" for order in row) for row in (ours, eulers))
+            print(f"| {'flow' if flow else 'x0 + σn'} | {eta} | {columns} |")
+
+
+if __name__ == "__main__":
+    report()
