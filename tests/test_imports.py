@@ -20,8 +20,8 @@ def test_the_core_is_numpy_alone() -> None:
     assert not {"torch", "diffusers", "scipy"} & imported_by("from kdpm2 import table; table.dpm2")
 
 
-@pytest.mark.parametrize("module", ["update", "noise"])
-def test_below_the_schedulers_nothing_needs_diffusers(module: str) -> None:
+@pytest.mark.parametrize("module", ["update", "noise", "denoiser", "sampling", "zoo.closed_form"])
+def test_beside_the_schedulers_nothing_needs_diffusers(module: str) -> None:
     assert "diffusers" not in imported_by(f"import kdpm2.{module}")
 
 

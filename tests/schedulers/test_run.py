@@ -227,3 +227,42 @@ def test_two_runs_take_turns_without_seeing_each_other() -> None:
         if not together:
             alone = samples
     assert all(torch.equal(a, b) for a, b in zip(alone, samples, strict=True))
+
+
+def test_a_timestep_in_part_of_the_schedule_is_found_by_value(scheduler: Any) -> None:
+    timesteps = scheduler.timesteps
+    assert scheduler.index_for_timestep(timesteps[4], timesteps[::2]) == 2
+    with pytest.raises(ValueError, match="timestep must be one of the 5 in"):
+        scheduler.index_for_timestep(timesteps[0], timesteps[4:])
+
+
+def test_a_run_that_will_begin_on_a_midpoint_says_so(scheduler: Any) -> None:
+    scheduler.set_begin_index(1)
+    assert not scheduler.state_in_first_order
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_noise_broadcasts_with_the_samples(cls: Any) -> None:
+    scheduler = cls()
+    noise = torch.randn(3, 2)
+    noisy = scheduler.add_noise(torch.ones(1, 2), noise, torch.tensor([500]))
+    expected = torch.cat([scheduler.add_noise(torch.ones(1, 2), row[None], torch.tensor([500])) for row in noise])
+    assert torch.equal(noisy, expected)
+    assert scheduler.add_noise(torch.tensor(1.0), torch.tensor(0.5), torch.tensor([500])).shape == ()
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_what_diffusers_rightly_accepts(cls: Any) -> None:
+    betas = [0.01, 0.02, 0.03]
+    made = cls(num_train_timesteps=3, trained_betas=betas, beta_schedule="of my own", beta_start=7.0)
+    torch.testing.assert_close(made.betas, torch.tensor(betas))
+    curved = cls(num_train_timesteps=20, timestep_spacing="trailing", use_karras_sigmas=True)
+    curved.set_timesteps(30)
+    assert len(curved.timesteps) == 59
+    with pytest.raises(ValueError, match="num_inference_steps must be at most num_train_timesteps=20"):
+        cls(num_train_timesteps=20, timestep_spacing="trailing").set_timesteps(30)
+
+
+def test_a_dtype_is_no_device(scheduler: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="device"):
+        scheduler.set_timesteps(5, device=torch.float64)
