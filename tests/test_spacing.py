@@ -211,7 +211,10 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ({"sigma_curve": "karras", "sigma_min": 20.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
         ({"sigma_curve": "ays_sd15", "sigma_min": 0.1}, "ays_sigmas must be None for a flow model, and with"),
         ({"final_sigmas_type": "one"}, "final_sigmas_type must be one of 'zero', 'sigma_min', got 'one'"),
-        ({"final_sigmas_type": "sigma_min", "sigma_min": 30.0}, "sigma_min must be below the first sigma"),
+        (
+            {"schedule": noise_schedule.discrete(1), "final_sigmas_type": "sigma_min"},
+            "sigma_min must be below the first",
+        ),
         ({"schedule": FLOW, "timestep_spacing": "leading"}, "timestep_spacing must be one of 'linspace', 'trailing'"),
         ({"schedule": FLOW, "shift": 0.0}, "shift must be a finite number above 0, got 0"),
         ({"schedule": FLOW, "shift_terminal": 1.0}, "shift_terminal must be above 0 and below the first sigma 1"),

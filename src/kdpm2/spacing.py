@@ -160,12 +160,13 @@ def steps(
             sigma_min,
             sigma_max,
             rho,
-            final,
             shift,
             shift_terminal,
         )
 
     sigmas, timesteps = starts(count)
+    if sigma_min is None:  # a flow's even sigmas may go lower, being shifted once more
+        final = min(final, sigmas[-1])
     if _is_at(sigmas[-1], final):  # the end is spaced too, and no step starts there
         sigmas, timesteps = (values[:-1] for values in starts(count + 1))
     return _ending(sigmas[:wanted], timesteps[:wanted], final)
@@ -185,7 +186,6 @@ def _starts(
     sigma_min: float | None,
     sigma_max: float | None,
     rho: float | None,
-    final: float,
     shift: float | None,
     shift_terminal: float | None,
 ) -> tuple[Floats, Floats]:
@@ -206,7 +206,7 @@ def _starts(
         timesteps = schedule.timestep(sigmas)
         if sigma_curve in _ROUNDED and isinstance(schedule, VariancePreserving) and not schedule.continuous:
             timesteps = timesteps.round()
-    elif not (rho is sigma_max is None and (sigma_min is None or final > 0)):
+    elif not rho is sigma_max is sigma_min is None:
         raise ValueError(
             "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose ends "
             f"and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"

@@ -130,7 +130,7 @@ def test_any_number_of_dimensions(scheduler: Any, shape: tuple[int, ...]) -> Non
     for make in (torch.ones, np.ones):
         x = make(shape)
         for timestep in scheduler.timesteps:
-            x = scheduler.step(x * 0, timestep, scheduler.scale_model_input(x, timestep)).prev_sample
+            x = scheduler.step(scheduler.scale_model_input(x, timestep) * 0, timestep, x).prev_sample
         assert type(x) is type(make(shape))
         assert x.shape == shape
 

@@ -2,7 +2,8 @@
 
 A run's state is one integer, the stage, and one tensor, the anchor, which is present only between the two stages of a
 step. A run begins at `begin_index` if one was set, else at the timestep given to the first call; from then on the
-stage counts up by itself. After the last stage both are dropped, and the next call begins a new run.
+stage counts up by itself. After the last stage both are dropped, and the next call begins a new run. For the sake of
+error messages a run also remembers what kind of sample it is about, and which scaled input it gave out last.
 
 A timestep tensor taken from `timesteps` is a view of it, and its storage offset is its index: nothing is compared and
 nothing copied from the device, and equal timesteps are told apart. Only a number, or a tensor from elsewhere, is looked
@@ -10,6 +11,7 @@ up by value, among the stages that start a step before the midpoints: at eta = 1
 that follows it, mostly its timestep too, and a run that continues an image starts with a step.
 """
 
+import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -216,6 +218,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
 
     def _set_steps(self, table: StageTable, device: str | torch.device | None) -> None:
         self.timesteps = _on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
+        self._own_timesteps = self.timesteps  # pipelines put slices in its place, whose memory is still this one's
         self._table = table
         self._last_stage = len(table) - 1
         self._input_scaling = update.InputScaling(table)
@@ -225,7 +228,12 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _forget_run(self) -> None:
         self._step_index: int | None = None
         self._anchor: torch.Tensor | None = None
+        self._run_kind: tuple[Any, ...] | None = None
+        self._scaled: weakref.ref[torch.Tensor] | None = None
         self._seeded: Generators = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scaled": None}  # weak references cannot be copied
 
     def seed(self, seed: Seeds) -> None:
         """Let every run draw its noise from this seed, where `step` is given no generator.
@@ -370,17 +378,42 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             TypeError: If `sample` is not a floating-point tensor or array.
-            ValueError: If a run begins and `timestep` is not in the schedule.
+            ValueError: If a run begins and `timestep` is not in the schedule, if it is that of another stage than the
+                run stands at, or if `sample` is scaled already.
         """
         if isinstance(sample, _ARRAY):
             return self.scale_model_input(_tensor(sample), timestep).numpy()
         _floating("sample", sample)
-        stage = self._step_index
-        if stage is None:
-            stage = self._beginning(timestep)
+        stage = self._stage(timestep)
+        if self._is_scaled(sample):
+            raise ValueError("sample must be the one that step returned, got what scale_model_input has scaled already")
         scaled = self._input_scaling(stage, sample)
         self._step_index = stage
+        self._scaled = weakref.ref(scaled)
         return scaled
+
+    def _is_scaled(self, sample: torch.Tensor) -> bool:
+        return self._scaled is not None and self._scaled() is sample and not self._schedule.flow
+
+    def _stage(self, timestep: float | torch.Tensor) -> int:
+        """The stage that a call is about: where a run begins, or where it stands."""
+        stage = self._step_index
+        if stage is None:
+            return self._beginning(timestep)
+        if isinstance(timestep, torch.Tensor):
+            # Where a view begins in memory is its stage. A tensor from elsewhere would have to be copied from its
+            # device to tell more of it.
+            place = (timestep.data_ptr() - self._own_timesteps.data_ptr()) // self._own_timesteps.element_size()
+            out_of_order = place != stage and 0 <= place <= self._last_stage
+        else:
+            # A number may have been rounded on its way.
+            out_of_order = not abs(timestep - self._table.stage_timesteps[stage]) < 1
+        if out_of_order:
+            raise ValueError(
+                f"timestep must be that of stage {stage}, {self._table.stage_timesteps[stage]:g}, at which this run "
+                f"stands, got {_check.shown(timestep)}: stages have to be made in order, and set_timesteps begins anew"
+            )
+        return stage
 
     def _advance(
         self,
@@ -394,14 +427,14 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             advanced, denoised = self._advance(_tensor(model_output), timestep, _tensor(sample), generator)
             return advanced.numpy(), denoised.numpy()
         _check_alike("model_output", model_output, "sample", sample)
-        anchor, stage = self._anchor, self._step_index
-        if stage is None:
-            stage = self._beginning(timestep)
-        elif anchor is not None and _kind(sample) != _kind(anchor):
+        stage, kind, anchor = self._stage(timestep), _kind(sample), self._anchor
+        if self._run_kind is not None and kind != self._run_kind:
             raise ValueError(
-                f"sample must keep the shape, dtype and device that it had when this step started, {_kind(anchor)}, "
-                f"got {_kind(sample)}"
+                f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
+                f"got {kind}"
             )
+        if self._is_scaled(sample):
+            raise ValueError("sample must be the one before scaling, got what scale_model_input returned")
         row = self._table.row(stage, anchored=anchor is not None)
         noise = self._noise(stage, model_output, generator) if row.noise else None
         result = update.apply(row, sample, model_output, anchor, noise)
@@ -409,6 +442,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             self._forget_run()
         else:
             self._step_index = stage + 1
+            self._run_kind = kind
             self._anchor = None if self._table.starts_step[stage + 1] else sample
         return result
 
