@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 .PHONY: sample test test-all lint train bench pictures
 
 sample: .venv/installed
-	$(BIN)/kdpm2 sample --output samples.png
+	$(BIN)/kdpm2 sample --output samples.png --force
 
 test: .venv/installed
 	$(BIN)/pytest

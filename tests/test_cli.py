@@ -234,8 +234,8 @@ def test_the_schedule_of_a_saved_pipeline_or_scheduler(unconditional: Path, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("schedule --plot plot.gif", "must end in .png, .svg or .pdf, in a folder that exists, got plot.gif"),
-        ("schedule --plot no/plot.png", "in a folder that exists, got no/plot.png"),
+        ("schedule --plot plot.gif", "must end in .png or .svg or .pdf, got plot.gif"),
+        ("schedule --plot no/plot.png", "the folder no does not exist"),
         ("schedule --pipeline .", "there is no scheduler_config.json in . or ./scheduler"),
         ("schedule --steps 0", "num_inference_steps must be an integer at least 1, got 0"),
         ("schedule --eta -1", "eta must be a number from 0 to 1, got -1"),
@@ -282,3 +282,38 @@ def test_tiling(count: int, columns: int, rows: int) -> None:
 def test_a_prompt_in_any_script_is_kept(tmp_path: Path) -> None:
     contact_sheet.save(Image.new("L", (4, 4)), tmp_path / "a.png", {"parameters": "猫 σ", "command": "kdpm2"})
     assert Image.open(tmp_path / "a.png").text == {"parameters": "猫 σ", "command": "kdpm2"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["sample --steps 2 --number 1 --output", "schedule --steps 2 --plot"])
+def test_nothing_is_overwritten_unless_told(tmp_path: Path, command: str) -> None:
+    there = tmp_path / "there.png"
+    there.write_bytes(b"of value")
+    arguments = [*command.split(), str(there)]
+    refused = kdpm2(*arguments)
+    assert refused.exit_code == 2
+    assert "is there already; --force overwrites it" in refused.output
+    assert there.read_bytes() == b"of value"
+    assert kdpm2(*arguments, "--force").exit_code == 0
+    assert Image.open(there).size[0] > 10
+    assert [*tmp_path.iterdir()] == [there]
+
+
+def test_a_run_that_fails_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: object, path: Path, text: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(contact_sheet, "save", fail)
+    there = tmp_path / "there.png"
+    there.write_bytes(b"of value")
+    result = kdpm2("sample", "--steps", "2", "--number", "1", "--output", str(there), "--force")
+    assert isinstance(result.exception, OSError)
+    assert there.read_bytes() == b"of value"
+    assert [*tmp_path.iterdir()] == [there]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    result = kdpm2("sample", "--output", str(tmp_path / "folder.png"), "--force")
+    assert result.exit_code == 2
+    assert "is no file" in result.output

@@ -26,6 +26,7 @@ from kdpm2.cli.options import (
     scheduler_class,
     takes_scheduler_options,
 )
+from kdpm2.cli.output import check, written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,6 +59,7 @@ def sample(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto for the fastest there is.")] = "auto",
     output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("samples.png"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite it if it is there.")] = False,
     pipeline: Annotated[
         str | None,
         typer.Option(help="A diffusers pipeline, a folder or a hub id, instead of the digits.", show_default=False),
@@ -67,10 +69,7 @@ def sample(
     options: Mapping[str, Any],
 ) -> None:
     """Write a contact sheet of samples, from the built-in digits model unless a pipeline is named."""
-    if output.suffix.lower() != ".png":
-        refuse("--output", f"must end in .png, got {output}")
-    if not output.parent.is_dir():
-        refuse("--output", f"the folder {output.parent} does not exist")
+    check("--output", output, [".png"], force)
     classes = _labels(labels, digits=pipeline is None)
     own = {"sigmas": numbers("--at-sigmas", at_sigmas), "timesteps": numbers("--at-timesteps", at_timesteps)}
     if steps is not None and any(own.values()):
@@ -110,7 +109,8 @@ def sample(
     }
     given = {name: value for name, value in given.items() if value is not None}
     chunks = _text_chunks(given, len(pipe.scheduler.timesteps), images[0].size)
-    contact_sheet.save(contact_sheet.tiled(images), output, chunks)
+    with written(output) as unfinished:
+        contact_sheet.save(contact_sheet.tiled(images), unfinished, chunks)
     typer.echo(f"{output}: {len(images)} images")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kdpm2.cli.options import changes, checked_folder, numbers, refuse, scheduler_class, takes_scheduler_options
+from kdpm2.cli.output import check, written
 
 _COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
 
@@ -22,6 +23,7 @@ def schedule(
     at_timesteps: Annotated[str | None, typer.Option(help="Timesteps of one's own, as in 999,500,100.")] = None,
     mu: Annotated[float | None, typer.Option(help="Shift of a flow with dynamic shifting.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw them as well: a .png, .svg or .pdf to write.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the plot if it is there.")] = False,
     *,
     options: Mapping[str, Any],
 ) -> None:
@@ -29,8 +31,8 @@ def schedule(
 
     A step starts at sigma, goes down by way of its midpoint, and adds the noise called up.
     """
-    if plot is not None and (plot.suffix not in (".png", ".svg", ".pdf") or not plot.parent.is_dir()):
-        refuse("--plot", f"must end in .png, .svg or .pdf, in a folder that exists, got {plot}")
+    if plot is not None:
+        check("--plot", plot, [".png", ".svg", ".pdf"], force)
     own_sigmas, own_timesteps = numbers("--at-sigmas", at_sigmas), numbers("--at-timesteps", at_timesteps)
     cls = scheduler_class(options)
     changed = changes(options)
@@ -52,7 +54,8 @@ def schedule(
     if plot is not None:
         from kdpm2.cli.plot import draw
 
-        draw(table, plot)
+        with written(plot) as unfinished:
+            draw(table, unfinished)
         typer.echo(str(plot))
 
 
