@@ -53,7 +53,7 @@ def test_input_has_the_variance_of_training() -> None:
 
 
 def test_unknown_prediction_type_is_refused() -> None:
-    with pytest.raises(ValueError, match="prediction_type must be one of 'epsilon', 'sample', 'v_prediction', got 'x'"):
+    with pytest.raises(ValueError, match="'epsilon', 'sample', 'v_prediction' for a model with betas, got 'x'"):
         prediction.affine(SCHEDULES["vp"], "x", SIGMAS)
-    with pytest.raises(ValueError, match="prediction_type must be one of 'flow_prediction', 'sample', got 'epsilon'"):
+    with pytest.raises(ValueError, match="one of 'flow_prediction', 'sample' for a flow model, got 'epsilon'"):
         prediction.affine(SCHEDULES["flow"], "epsilon", SIGMAS)

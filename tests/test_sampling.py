@@ -253,7 +253,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "schedule": (lambda: Denoiser(denoiser, "flow"), "schedule must be one of kdpm2.noise_schedule, got 'flow'"),  # type: ignore[arg-type]
     "prediction": (
         lambda: Denoiser(denoiser, noise_schedule.EDM(), "sample"),
-        "prediction_type must be one of 'epsilon', 'v_prediction', got 'sample'",
+        "prediction_type must be one of 'epsilon', 'v_prediction' for an EDM model, got 'sample'",
     ),
     "guidance": (lambda: kdpm2.guided(denoiser, -1.0), "scale must be a number from 0 to 1000"),
     "one half": (

@@ -24,7 +24,7 @@ import torch
 
 from kdpm2 import _check
 from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned
-from kdpm2.prediction import PREDICTION_TYPES, affine, input_scale
+from kdpm2.prediction import affine, checked, input_scale
 
 Network = Callable[..., torch.Tensor]
 
@@ -51,7 +51,7 @@ class Denoiser:
             raise TypeError(f"schedule must be one of kdpm2.noise_schedule, got {_check.shown(schedule)}")
         self.network = network
         self.schedule = schedule
-        self.prediction_type = _check.choice("prediction_type", prediction_type, PREDICTION_TYPES[schedule.family])
+        self.prediction_type = checked(schedule, prediction_type)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The estimate of the clean sample.
@@ -78,10 +78,12 @@ class Denoiser:
     def predict(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The network's output as a tensor, from its scaled input and its timestep."""
         output: Any = self.network(x, timestep, **conditioning)
-        if isinstance(output, torch.Tensor):
-            return output
-        first: torch.Tensor = output.sample if hasattr(output, "sample") else output[0]
-        return first
+        if not isinstance(output, torch.Tensor):
+            output = output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+        if not isinstance(output, torch.Tensor) or output.shape != x.shape:
+            got = f"one of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else _check.shown(output)
+            raise ValueError(f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {got}")
+        return output
 
 
 def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
@@ -142,7 +144,10 @@ def _arguments(name: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, torch.Tensor):
         return {"cond": value}
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a tensor or a mapping of keyword arguments, got {_check.shown(value)}")
+        raise TypeError(
+            f"the conditioning of a guided model must have {name}, a tensor or a mapping of keyword arguments, "
+            f"got {_check.shown(value)}"
+        )
     return value
 
 

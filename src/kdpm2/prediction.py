@@ -67,6 +67,7 @@ PREDICTION_TYPES: dict[str, dict[str, Callable[[Floats, float], Affine]]] = {
     "edm": {"epsilon": _preconditioned, "v_prediction": _v_prediction},
     "denoiser": {"sample": _sample},
 }
+_FAMILIES = {"vp": "a model with betas", "flow": "a flow model", "edm": "an EDM model", "denoiser": "a denoiser"}
 
 
 def affine(schedule: NoiseSchedule, prediction_type: str, sigma: Floats) -> Affine:
@@ -75,8 +76,18 @@ def affine(schedule: NoiseSchedule, prediction_type: str, sigma: Floats) -> Affi
     Raises:
         ValueError: If models of the schedule's family have no such prediction type.
     """
+    return PREDICTION_TYPES[schedule.family][checked(schedule, prediction_type)](sigma, schedule.sigma_data)
+
+
+def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
+    """`prediction_type` if models of the schedule's family have it; ValueError otherwise."""
     known = PREDICTION_TYPES[schedule.family]
-    return known[_check.choice("prediction_type", prediction_type, known)](sigma, schedule.sigma_data)
+    if not isinstance(prediction_type, str) or prediction_type not in known:
+        raise ValueError(
+            f"prediction_type must be one of {', '.join(map(repr, known))} for {_FAMILIES[schedule.family]}, "
+            f"got {_check.shown(prediction_type)}"
+        )
+    return prediction_type
 
 
 def input_scale(schedule: NoiseSchedule, sigma: Floats) -> Floats:

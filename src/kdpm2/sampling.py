@@ -77,6 +77,8 @@ def sample(
     steps = _checked_steps(model, x, sigmas, eta)
     table = dpm2(model.schedule, steps, model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
+    if isinstance(seeds, list) and len(seeds) != len(x):
+        raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
     generators = seeded(seeds)
     path = None
     if _check.choice("noise", noise, NOISES) == "brownian":
@@ -211,7 +213,6 @@ def _run(
     for stage in range(len(table)):
         row = table.row(stage)
         model_output = model.predict(x if row.scale == 1 else scaled(stage, x), conditioned_on[stage], **conditioning)
-        _check_output(model_output, x)
         if callback is not None and table.starts_step[stage]:
             callback(_told(table, stage, x, update.denoised(row, x, model_output)))
         last = stage + 1 == len(table)
@@ -229,12 +230,6 @@ def _told(table: StageTable, stage: int, x: torch.Tensor, denoised: torch.Tensor
     dtype = torch.promote_types(x.dtype, torch.float32)
     levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
     return {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
-
-
-def _check_output(model_output: Any, x: torch.Tensor) -> None:
-    if not isinstance(model_output, torch.Tensor) or model_output.shape != x.shape:
-        got = tuple(model_output.shape) if isinstance(model_output, torch.Tensor) else _check.shown(model_output)
-        raise ValueError(f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {got}")
 
 
 def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:

@@ -167,13 +167,14 @@ def steps(
     sigmas, timesteps = starts(count)
     if sigma_min is None:  # a flow's even sigmas may go lower, being shifted once more
         final = min(final, sigmas[-1])
-    if _is_at(sigmas[-1], final):  # the end is spaced too, and no step starts there
+    if _is_at(sigmas[-1:], final):  # the end is spaced too, and no step starts there
         sigmas, timesteps = (values[:-1] for values in starts(count + 1))
     return _ending(sigmas[:wanted], timesteps[:wanted], final)
 
 
-def _is_at(sigma: float, final: float) -> bool:
-    return bool(0 < sigma <= final * (1 + 1e-9))
+def _is_at(sigmas: Floats, final: float) -> NDArray[np.bool_]:
+    """Whether each sigma is `final` but for rounding, or below it; nothing is at 0."""
+    return sigmas <= final * (1 + 1e-9)
 
 
 def _starts(
@@ -354,7 +355,7 @@ def _curve(
 
 def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:
     """Steps whose last ends at `final`, without those that would start at or below it."""
-    kept = np.array([not _is_at(sigma, final) for sigma in sigmas])
+    kept = ~_is_at(sigmas, final)
     if not kept.any():
         raise ValueError(f"sigma_min must be below the first sigma {sigmas[0]:g} that the run visits, got {final:g}")
     levels = np.append(sigmas[kept], final)

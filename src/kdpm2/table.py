@@ -41,7 +41,7 @@ References:
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,10 +163,11 @@ def dpm2(
     noise = s_noise * np.hypot(up, np.append(churned_by[1:], 0.0))
 
     has_midpoint = down > 0
-    stages = np.stack([np.ones_like(has_midpoint), has_midpoint], axis=1)
+    # Of two stages a step, first and second in turn, those that there are.
+    present = np.flatnonzero(_interleaved(np.ones_like(has_midpoint), has_midpoint))
 
     def per_stage(first: Floats, second: Floats) -> Floats:
-        return np.stack([first, second], axis=1)[stages]
+        return _interleaved(first, second)[present]
 
     level = per_stage(sigma, mid)
     p, q = affine(schedule, prediction_type, level)
@@ -181,7 +182,7 @@ def dpm2(
         towards_clean = (start - end) / level
         kept = np.where(anchor > 0, -towards_clean, end / level)
         x = factor * (kept + towards_clean * p)
-        return np.stack([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q], axis=1)
+        return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
 
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
     churned = sigma > unchurned
@@ -191,14 +192,20 @@ def dpm2(
         up=up,
         down=down,
         mid=mid,
-        step=np.repeat(np.arange(len(sigma)), stages.sum(axis=1)),
-        starts_step=np.stack([np.ones_like(has_midpoint), np.zeros_like(has_midpoint)], axis=1)[stages],
+        step=present // 2,
+        starts_step=present % 2 == 0,
         stage_sigmas=level,
         stage_timesteps=per_stage(timesteps, schedule.timestep(np.where(has_midpoint, mid, sigma))),
         rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
         initial_noise=float(s_noise * churned_by[0]) if len(sigma) else 0.0,
     )
+
+
+def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    both = np.empty(2 * len(first), dtype=first.dtype)
+    both[::2], both[1::2] = first, second
+    return both
 
 
 def _split(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
@@ -229,6 +236,8 @@ def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Float
     s_churn = _check.number("s_churn", churn.s_churn, 0, np.inf)
     s_tmin = _check.number("s_tmin", churn.s_tmin, 0, np.inf)
     s_tmax = _check.number("s_tmax", churn.s_tmax, 0, np.inf)
+    if s_tmin > s_tmax:
+        raise ValueError(f"s_tmin must be at most s_tmax={s_tmax:g}, got {s_tmin:g}")
     if s_churn and schedule.flow:
         raise ValueError(f"s_churn must be 0 for a flow model, for which EDM's churn is not defined, got {s_churn:g}")
     within = (sigma >= s_tmin) & (sigma <= s_tmax)

@@ -387,7 +387,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "churned flow": (lambda: Discrete(s_churn=1.0, **FLOW), "s_churn must be 0 for a flow model"),
     "flow": (
         lambda: Ancestral(use_flow_sigmas=True),
-        "prediction_type must be one of 'flow_prediction', 'sample', got 'epsilon'",
+        "prediction_type must be one of 'flow_prediction', 'sample' for a flow model, got 'epsilon'",
     ),
     "shift": (
         lambda: Ancestral(flow_shift=3.0),
@@ -494,3 +494,13 @@ def test_an_image_may_begin_at_every_step(cls: Any, options: dict[str, Any]) -> 
         scheduler.set_begin_index(2 * step)
         assert scheduler.state_in_first_order
         assert scheduler._table.stage_sigmas[2 * step] == scheduler._table.sigmas[step]
+
+
+def test_a_misspelled_option_is_said_to_be_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    diffusers.utils.logging.enable_propagation()
+    scheduler = Discrete.from_config(Ancestral().config, eta=0.5, use_karas_sigmas=True)
+    diffusers.utils.logging.disable_propagation()
+    assert "KDPM2DiscreteScheduler has no option eta, use_karas_sigmas: ignored" in caplog.text
+    assert not scheduler.config.use_karras_sigmas
+    with pytest.raises(TypeError, match="use_karas_sigmas"):
+        Discrete(use_karas_sigmas=True)

@@ -54,7 +54,7 @@ _CURVE_FLAGS = {
 
 # Name in the configuration, type, and help; in the order of --help.
 _OPTIONS: list[tuple[str, type, str]] = [
-    ("eta", float, "Ancestral: share of each step's noise that is new, 0 to 1 or more."),
+    ("eta", float, "Ancestral: share of each step's noise that is new, 0 to 1."),
     ("s_noise", float, "Scale of all noise that steps add."),
     ("noise", str, "Ancestral: gaussian, or brownian for one picture that converges as steps grow."),
     ("s_churn", float, "Discrete: how much noise a run adds on its way down."),
@@ -63,7 +63,7 @@ _OPTIONS: list[tuple[str, type, str]] = [
     ("sigma_min", float, "Last sigma of the curve."),
     ("sigma_max", float, "First sigma of the curve."),
     ("rho", float, "Exponent of karras (7) and polyexponential (1) sigmas."),
-    ("final_sigmas_type", str, "End at zero or at sigma_min."),
+    ("final_sigmas_type", str, "zero or sigma_min: where a run ends."),
     ("discard_next_to_last_sigma", bool, "Leave out the sigma before the last."),
     ("steps_offset", int, "Added to leading timesteps."),
     ("prediction_type", str, "What the model predicts: epsilon, sample, v_prediction or flow_prediction."),
@@ -166,6 +166,16 @@ def as_arguments(options: Mapping[str, Any]) -> list[tuple[str, str]]:
         else:
             pairs.append((option, value.value if isinstance(value, Enum) else str(value)))
     return pairs
+
+
+def own_levels(at_sigmas: str | None, at_timesteps: str | None, options: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What `--at-sigmas` or `--at-timesteps` say; a BadParameter where another option would space them."""
+    given = {"sigmas": numbers("--at-sigmas", at_sigmas), "timesteps": numbers("--at-timesteps", at_timesteps)}
+    own = {name: values for name, values in given.items() if values is not None}
+    for name in ("sigmas", "spacing"):
+        if own and name in options:
+            refuse(f"--{name}", "must be left out with --at-sigmas or --at-timesteps, which say it all")
+    return own
 
 
 def numbers(option: str, text: str | None) -> list[float] | None:

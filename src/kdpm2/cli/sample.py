@@ -21,7 +21,7 @@ from kdpm2.cli.options import (
     checked_folder,
     curve_of,
     flattened,
-    numbers,
+    own_levels,
     refuse,
     scheduler_class,
     takes_scheduler_options,
@@ -71,15 +71,13 @@ def sample(
     """Write a contact sheet of samples, from the built-in digits model unless a pipeline is named."""
     check("--output", output, [".png"], force)
     classes = _labels(labels, digits=pipeline is None)
-    own = {"sigmas": numbers("--at-sigmas", at_sigmas), "timesteps": numbers("--at-timesteps", at_timesteps)}
-    if steps is not None and any(own.values()):
+    own = own_levels(at_sigmas, at_timesteps, options)
+    if steps is not None and own:
         refuse("--steps", "must be left out with --at-sigmas or --at-timesteps, which say how many there are")
     changed = changes(options)
     torch_device = _device(device)
     pipe = _pipeline(pipeline)
-    spaced: dict[str, Any] = {name: values for name, values in own.items() if values is not None}
-    if not spaced:
-        spaced = {"num_inference_steps": 25 if steps is None else steps}
+    spaced: dict[str, Any] = own or {"num_inference_steps": 25 if steps is None else steps}
     _set_scheduler(pipe, spaced, scheduler_class(options), changed)
     pipe.to(torch_device)
     images = _draw(
@@ -98,11 +96,11 @@ def sample(
         "number": len(images),
         "seed": seed,
         "labels": classes and ",".join(map(str, classes)),
-        "at_sigmas": flattened(own["sigmas"]),
-        "at_timesteps": flattened(own["timesteps"]),
+        "at_sigmas": flattened(own.get("sigmas")),
+        "at_timesteps": flattened(own.get("timesteps")),
         **options,
-        "sigmas": curve_of(config),
-        "spacing": config.timestep_spacing,
+        "sigmas": None if own else curve_of(config),
+        "spacing": None if own else config.timestep_spacing,
         "guidance_scale": guidance_scale,
         "pipeline": pipeline,
         "prompt": prompt,
@@ -118,7 +116,7 @@ def _text_chunks(given: Mapping[str, Any], stages: int, size: tuple[int, int]) -
     settings = {
         "Steps": given.get("steps", (stages + 1) // 2),
         "Sampler": SAMPLER_NAMES[given["sampler"]],
-        "Schedule type": given["sigmas"].capitalize(),
+        "Schedule type": given.get("sigmas", "own").capitalize(),
         "CFG scale": given.get("guidance_scale"),
         "Seed": given["seed"],
         "Size": "x".join(map(str, size)),
@@ -165,9 +163,12 @@ def _pipeline(name: str | None) -> Any:
 
     is_folder = checked_folder("--pipeline", name)
     # Only a hub id may touch the network, and nothing may run code or unpickle.
-    return DiffusionPipeline.from_pretrained(
-        name, local_files_only=is_folder, use_safetensors=True, trust_remote_code=False
-    )
+    try:
+        return DiffusionPipeline.from_pretrained(
+            name, local_files_only=is_folder, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        refuse("--pipeline", f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}")
 
 
 def _set_scheduler(pipe: Any, spaced: Mapping[str, Any], cls: Any, changed: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kdpm2.cli.options import changes, checked_folder, numbers, refuse, scheduler_class, takes_scheduler_options
+from kdpm2.cli.options import changes, checked_folder, own_levels, refuse, scheduler_class, takes_scheduler_options
 from kdpm2.cli.output import check, written
 
 _COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
@@ -29,18 +29,19 @@ def schedule(
 ) -> None:
     """Print the stages of a run: what the network is conditioned on, the noise it sees, where a step goes.
 
-    A step starts at sigma, goes down by way of its midpoint, and adds the noise called up.
+    A step starts at sigma, goes down by way of its midpoint, and adds the noise called up. Without --pipeline the model
+    is that of the scheduler's defaults, 1,000 linear betas.
     """
     if plot is not None:
         check("--plot", plot, [".png", ".svg", ".pdf"], force)
-    own_sigmas, own_timesteps = numbers("--at-sigmas", at_sigmas), numbers("--at-timesteps", at_timesteps)
+    own = own_levels(at_sigmas, at_timesteps, options)
     cls = scheduler_class(options)
     changed = changes(options)
-    if steps is None and own_sigmas is None and own_timesteps is None:
+    if steps is None and not own:
         steps = 10
     try:
         scheduler = _saved(cls, pipeline, changed) if pipeline is not None else cls(**changed)
-        scheduler.set_timesteps(steps, sigmas=own_sigmas, timesteps=own_timesteps, mu=mu)
+        scheduler.set_timesteps(steps, mu=mu, **own)
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     table = scheduler._table

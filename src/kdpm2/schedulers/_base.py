@@ -11,6 +11,7 @@ up by value, among the stages that start a step before the midpoints: at eta = 1
 that follows it, mostly its timestep too, and a run that continues an image starts with a step.
 """
 
+import inspect
 import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, logging
 from numpy.typing import NDArray
 
 from kdpm2 import _check, spacing, update
@@ -33,6 +34,8 @@ from kdpm2.table import StageTable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.get_logger(f"diffusers.{__name__}")  # heeds what users have told diffusers about its warnings
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
 
@@ -107,7 +110,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         Args:
             config: A scheduler's `config`, or what its JSON file holds.
             return_unused_kwargs: Whether to return a pair, with what was not used.
-            kwargs: Options to be set instead of what the configuration says.
+            kwargs: Options to be set instead of what the configuration says. Unknown ones are ignored with a warning.
 
         Raises:
             TypeError: If an option has the wrong type.
@@ -118,6 +121,9 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             words = _config.translated(config)
             if "flow_shift" in words and "shift" in kwargs:
                 kwargs["flow_shift"] = kwargs.pop("shift")
+        unknown = sorted(kwargs.keys() - inspect.signature(cls.__init__).parameters.keys())
+        if unknown and not return_unused_kwargs:
+            logger.warning("%s has no option %s: ignored", cls.__name__, ", ".join(unknown))
         scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
         return scheduler
 

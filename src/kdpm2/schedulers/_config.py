@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kdpm2 import _check, curves, noise_schedule
+from kdpm2 import _check, curves, noise_schedule, spacing
 from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow
 
 TIME_SHIFT_TYPES = ("exponential", "linear")
@@ -38,6 +38,7 @@ def trained(config: Any) -> NoiseSchedule:
     """
     _check.choice("timestep_type", config.timestep_type, TIMESTEP_TYPES)
     _check.choice("time_shift_type", config.time_shift_type, TIME_SHIFT_TYPES)
+    _check.choice("final_sigmas_type", config.final_sigmas_type, spacing.FINAL_SIGMAS)
     flow = is_flow(config)
     dynamic = _check.flag("use_dynamic_shifting", config.use_dynamic_shifting)
     if flow and config.sigma_data is not None:
