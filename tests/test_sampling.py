@@ -231,16 +231,19 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "eta": (lambda: sampling.sample(denoiser, start(), SIGMAS, eta=-1.0), "eta must be a number from 0 to 1000"),
     "s_noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, s_noise=float("nan")), "s_noise must be a number"),
     "noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, noise="pink"), "noise must be one of 'gaussian'"),
-    "seeds": (lambda: sampling.sample(denoiser, start(), SIGMAS, seeds=[1, 2]), "got 2 generators or seeds"),
+    "seeds": (
+        lambda: sampling.sample(denoiser, start(), SIGMAS, seeds=[1, 2]),
+        "seeds must be one seed, or one for each of the 3 samples, got 2",
+    ),
     "a seed": (lambda: sampling.sample(denoiser, start(), SIGMAS, seeds=-1), "seeds must be an integer from 0"),
     "path": (
         lambda: sampling.sample(denoiser, start(), SIGMAS, seeds=[1, 2], noise="brownian"),
-        "seeds must hold one for each sample",
+        "seeds must be one seed, or one for each of the 3 samples, got 2",
     ),
     "model": (lambda: sampling.sample("model", start(), SIGMAS), "network must be callable, got 'model'"),  # type: ignore[arg-type]
     "output": (
         lambda: sampling.sample(lambda x, sigma: x[:, :1], start(), SIGMAS),
-        r"the model must return a tensor with the shape of x, \(3, 4\), got \(3, 1\)",
+        r"the model must return a tensor with the shape of x, \(3, 4\), got one of shape \(3, 1\)",
     ),
     "churn": (
         lambda: sampling.sample_dpm_2(kdpm2.zoo.gaussian(1, 4, flow=True), start(), FLOW_SIGMAS, s_churn=1.0),
