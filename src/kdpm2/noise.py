@@ -48,11 +48,17 @@ def seeded(seeds: Seeds) -> Generators:
     return [torch.Generator().manual_seed(seed ^ _NOISE_OF_STEPS) for seed in seeds]
 
 
-def drawn_seeds(generator: Generators) -> int | list[int]:
-    """One new seed from each generator: an int if it is one for the batch."""
+def drawn_seeds(generator: Generators, shape: Sequence[int] = ()) -> int | list[int]:
+    """One new seed from each generator for a batch of `shape`: an int if it is one for the batch.
+
+    Raises:
+        TypeError: If `generator` is or holds something else.
+        ValueError: If a list's length is not the batch size.
+    """
     if generator is None or isinstance(generator, torch.Generator):
         return _drawn_seed(generator)
     generators = _checked_generators(generator)
+    _check_count(generators, shape)
     return _drawn_seed(generators[0]) if len(generators) == 1 else [_drawn_seed(g) for g in generators]
 
 
@@ -87,7 +93,7 @@ class Brownian:
     """
 
     def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
-        self._seeds = checked_seeds("seeds", drawn_seeds(None) if seeds is None else seeds)
+        self._seeds = checked_seeds("seeds", seeds)
         self._shape, self._dtype, self._device = like.shape, like.dtype, like.device
         if isinstance(self._seeds, list) and tuple(like.shape[:1]) != (len(self._seeds),):
             raise ValueError(
@@ -96,6 +102,8 @@ class Brownian:
         self._low, self._high = round(float(sigma_min), _DIGITS), round(float(sigma_max), _DIGITS)
         if not 0 <= self._low < self._high:
             raise ValueError(f"sigma_max must be above sigma_min={sigma_min:g}, which is at least 0, got {sigma_max:g}")
+        if self._seeds is None:  # last, so that a refused call draws nothing
+            self._seeds = drawn_seeds(None)
         self._trees = self._grown()
 
     def _grown(self) -> list[Any]:
@@ -123,7 +131,7 @@ class Brownian:
                 path is known.
         """
         start, end = round(float(sigma), _DIGITS), round(float(sigma_next), _DIGITS)
-        if not self._low <= min(start, end) <= max(start, end) <= self._high:
+        if not (self._low <= start <= self._high and self._low <= end <= self._high):
             raise ValueError(
                 f"sigma and sigma_next must lie between {self._low:g} and {self._high:g}, "
                 f"got {sigma:g} and {sigma_next:g}"
@@ -162,12 +170,16 @@ def gaussian(
             raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
     if len(generators) == 1:
         return _draw(shape, dtype, device, generators[0])
-    if not shape or len(generators) != shape[0]:
+    _check_count(generators, shape)
+    return torch.cat([_draw((1, *shape[1:]), dtype, device, g) for g in generators])
+
+
+def _check_count(generators: list[torch.Generator], shape: Sequence[int]) -> None:
+    if len(generators) != 1 and tuple(shape[:1]) != (len(generators),):
         raise ValueError(
             f"generator must be one generator or a list of one a sample, got {len(generators)} generators or seeds "
             f"for a sample of shape {tuple(shape)}"
         )
-    return torch.cat([_draw((1, *shape[1:]), dtype, device, g) for g in generators])
 
 
 def _checked_generators(generator: Any) -> list[torch.Generator]:

@@ -104,7 +104,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
             return super()._noise(stage, like, generator)
         sigmas, step = self._table.sigmas, self._table.step[stage]
         if self._path is None:
-            seeds = drawn_seeds(generator) if self._seeds is None or generator is not None else self._seeds
+            seeds = drawn_seeds(generator, like.shape) if self._seeds is None or generator is not None else self._seeds
             # From the largest sigma of any run, so that the path does not depend on this one's number of steps.
             self._path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
         return self._path(sigmas[step], sigmas[step + 1])
