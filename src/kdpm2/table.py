@@ -116,17 +116,15 @@ class StageTable:
 
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
-        return Row(*(self._rows if anchored else self._entry_rows)[stage])
+        return (self._rows if anchored else self._entry_rows)[stage]
 
     @cached_property
-    def _rows(self) -> list[list[float]]:
-        rows: list[list[float]] = self.rows.tolist()
-        return rows
+    def _rows(self) -> list[Row]:
+        return [Row(*row) for row in self.rows.tolist()]
 
     @cached_property
-    def _entry_rows(self) -> list[list[float]]:
-        rows: list[list[float]] = self.entry_rows.tolist()
-        return rows
+    def _entry_rows(self) -> list[Row]:
+        return [Row(*row) for row in self.entry_rows.tolist()]
 
 
 def dpm2(

@@ -409,8 +409,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         if isinstance(timestep, torch.Tensor):
             # Where a view begins in memory is its stage. A tensor from elsewhere would have to be copied from its
             # device to tell more of it.
-            place = (timestep.data_ptr() - self._own_timesteps.data_ptr()) // self._own_timesteps.element_size()
-            out_of_order = place != stage and 0 <= place <= self._last_stage
+            place = timestep.data_ptr() - self._own_timesteps.data_ptr()
+            if place == 4 * stage:
+                return stage
+            out_of_order = 0 <= place <= 4 * self._last_stage
         else:
             # A number may have been rounded on its way.
             out_of_order = not abs(timestep - self._table.stage_timesteps[stage]) < 1
