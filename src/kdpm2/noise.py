@@ -16,6 +16,8 @@ from kdpm2 import _check
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
 
+NOISES = ("gaussian", "brownian")
+
 _LARGEST_SEED = 2**64 - 1
 _NOISE_OF_STEPS = 0x5DEECE66D1B54A32  # any number that no seed is likely to differ from another by
 # To which torchsde rounds where it looks at a path.

@@ -23,14 +23,12 @@ from tqdm.auto import tqdm
 
 from kdpm2 import _check, curves, update
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
-from kdpm2.noise import Brownian, Seeds, checked_seeds, gaussian, seeded
+from kdpm2.noise import NOISES, Brownian, Seeds, checked_seeds, gaussian, seeded
 from kdpm2.spacing import Steps
 from kdpm2.table import Churn, StageTable, dpm2
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 Callback: TypeAlias = Callable[[dict[str, Any]], object]
-
-NOISES = ("gaussian", "brownian")
 
 
 @torch.no_grad()
@@ -215,8 +213,7 @@ def _run(
         model_output = model.predict(x if row.scale == 1 else scaled(stage, x), conditioned_on[stage], **conditioning)
         if callback is not None and table.starts_step[stage]:
             callback(_told(table, stage, x, update.denoised(row, x, model_output)))
-        last = stage + 1 == len(table)
-        ends = last or bool(table.starts_step[stage + 1])
+        last, ends = stage + 1 == len(table), bool(table.ends_step[stage])
         step = int(table.step[stage])
         noise = draw(step) if row.noise or (every_step and ends and not last) else None
         x, anchor = update.advance(row, x, model_output, anchor, noise), None if ends else x

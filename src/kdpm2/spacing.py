@@ -150,19 +150,29 @@ def steps(
         final = schedule.sigma_min if sigma_min is None else _check.positive("sigma_min", sigma_min)
 
     def starts(count: int) -> tuple[Floats, Floats]:
-        return _starts(
-            schedule,
-            count,
-            timestep_spacing,
-            steps_offset,
-            sigma_curve,
-            num_train_timesteps,
-            sigma_min,
-            sigma_max,
-            rho,
-            shift,
-            shift_terminal,
-        )
+        """Sigmas and timesteps, `count` each."""
+        if isinstance(schedule, VariancePreserving):
+            offset = (timestep_spacing, steps_offset, num_train_timesteps)
+            timesteps = _spaced(len(schedule), count, *offset, bounded=sigma_curve is None)
+            sigmas = schedule.spaced_sigma(timesteps)
+            if schedule.continuous:
+                timesteps = schedule.timestep(sigmas)
+        else:
+            if num_train_timesteps is not None:
+                raise ValueError(f"num_train_timesteps must be None for this model, got {num_train_timesteps}")
+            sigmas = _spaced_levels(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
+            timesteps = schedule.timestep(sigmas)
+        if sigma_curve is not None:
+            sigmas = _curve(schedule, sigma_curve, sigmas, count, sigma_min, sigma_max, rho)
+            timesteps = schedule.timestep(sigmas)
+            if sigma_curve in _ROUNDED and isinstance(schedule, VariancePreserving) and not schedule.continuous:
+                timesteps = timesteps.round()
+        elif not rho is sigma_max is sigma_min is None:
+            raise ValueError(
+                "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose "
+                f"ends and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"
+            )
+        return sigmas, timesteps
 
     sigmas, timesteps = starts(count)
     if sigma_min is None:  # a flow's even sigmas may go lower, being shifted once more
@@ -175,44 +185,6 @@ def steps(
 def _is_at(sigmas: Floats, final: float) -> NDArray[np.bool_]:
     """Whether each sigma is `final` but for rounding, or below it; nothing is at 0."""
     return sigmas <= final * (1 + 1e-9)
-
-
-def _starts(
-    schedule: NoiseSchedule,
-    count: int,
-    timestep_spacing: str,
-    steps_offset: int,
-    sigma_curve: str | None,
-    num_train_timesteps: int | None,
-    sigma_min: float | None,
-    sigma_max: float | None,
-    rho: float | None,
-    shift: float | None,
-    shift_terminal: float | None,
-) -> tuple[Floats, Floats]:
-    """Sigmas and timesteps, `count` each."""
-    if isinstance(schedule, VariancePreserving):
-        offset = (timestep_spacing, steps_offset, num_train_timesteps)
-        timesteps = _spaced(len(schedule), count, *offset, bounded=sigma_curve is None)
-        sigmas = schedule.spaced_sigma(timesteps)
-        if schedule.continuous:
-            timesteps = schedule.timestep(sigmas)
-    else:
-        if num_train_timesteps is not None:
-            raise ValueError(f"num_train_timesteps must be None for this model, got {num_train_timesteps}")
-        sigmas = _spaced_levels(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
-        timesteps = schedule.timestep(sigmas)
-    if sigma_curve is not None:
-        sigmas = _curve(schedule, sigma_curve, sigmas, count, sigma_min, sigma_max, rho)
-        timesteps = schedule.timestep(sigmas)
-        if sigma_curve in _ROUNDED and isinstance(schedule, VariancePreserving) and not schedule.continuous:
-            timesteps = timesteps.round()
-    elif not rho is sigma_max is sigma_min is None:
-        raise ValueError(
-            "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose ends "
-            f"and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"
-        )
-    return sigmas, timesteps
 
 
 def custom(

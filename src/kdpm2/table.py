@@ -114,6 +114,11 @@ class StageTable:
         """The number of stages."""
         return len(self.rows)
 
+    @cached_property
+    def ends_step(self) -> NDArray[np.bool_]:
+        """Shape (S,), bool: whether the stage is its step's last."""
+        return np.append(self.starts_step[1:], True)
+
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
         return (self._rows if anchored else self._entry_rows)[stage]

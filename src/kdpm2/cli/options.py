@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -197,8 +198,6 @@ def curve_of(config: Mapping[str, Any]) -> str:
 
 def checked_folder(option: str, name: str) -> bool:
     """Whether `name` is a folder rather than a hub id; a BadParameter if it can be neither."""
-    from pathlib import Path
-
     is_folder = Path(name).is_dir()
     if not is_folder and (Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1):
         refuse(option, f"must be a folder, or a hub id like owner/name; there is no folder {name!r}")

@@ -23,7 +23,7 @@ def draw(table: StageTable, path: Path) -> None:
         levels.plot(at, table.stage_sigmas[at], marker, label=f"sigma, {name}")
         timesteps.plot(at, table.stage_timesteps[at], marker, label=name)
     # Where each step ends: the level it goes down to, and the noise it adds there.
-    ends = [stage for stage in stages if stage + 1 == len(table) or starts[stage + 1]]
+    ends = [stage for stage in stages if table.ends_step[stage]]
     for name, values, marker in (("down", table.down, "v"), ("up", table.up, "^")):
         shown = [(stage + 0.5, values[table.step[stage]]) for stage in ends if values[table.step[stage]] > 0]
         if shown:

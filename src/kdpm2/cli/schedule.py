@@ -49,8 +49,7 @@ def schedule(
     for stage in range(len(table)):
         step = table.step[stage]
         line = f"{stage:>5} {step:>4} {table.stage_timesteps[stage]:>12.6g} {table.stage_sigmas[stage]:>12.6g}"
-        ends = stage + 1 == len(table) or table.starts_step[stage + 1]
-        typer.echo(f"{line} {table.down[step]:>12.6g} {table.up[step]:>12.6g}" if ends else line)
+        typer.echo(f"{line} {table.down[step]:>12.6g} {table.up[step]:>12.6g}" if table.ends_step[stage] else line)
     typer.echo(f"ends at sigma {table.sigmas[-1]:g}; starts from noise times {float(scheduler.init_noise_sigma):g}")
     if plot is not None:
         from kdpm2.cli.plot import draw

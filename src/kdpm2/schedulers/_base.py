@@ -451,7 +451,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         else:
             self._step_index = stage + 1
             self._run_kind = kind
-            self._anchor = None if self._table.starts_step[stage + 1] else sample
+            self._anchor = None if self._table.ends_step[stage] else sample
         return result
 
     def add_noise(

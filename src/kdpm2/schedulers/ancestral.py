@@ -9,12 +9,10 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise import Brownian, Generators, drawn_seeds
+from kdpm2.noise import NOISES, Brownian, Generators, drawn_seeds
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, dpm2
-
-NOISES = ("gaussian", "brownian")
 
 
 @dataclass
