@@ -51,7 +51,8 @@ def schedulers(draw: st.DrawFn, steps: st.SearchStrategy[int] | None = None) -> 
         options["timestep_spacing"] = draw(st.sampled_from(["linspace", "trailing", "simple", "sgm_uniform"]))
         options["flow_shift"] = draw(st.floats(0.5, 5.0))
         if options.get("use_lu_lambdas"):
-            options["sigma_max"] = 0.99
+            # Both ends: the one sigma of a run of one step is 1, which no curve that starts below it can end at.
+            options |= {"sigma_max": 0.99, "sigma_min": 0.01}
     else:
         options["prediction_type"] = draw(st.sampled_from(["epsilon", "v_prediction"]))
         options["sigma_data"] = draw(st.floats(0.1, 2.0))
