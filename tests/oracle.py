@@ -1,20 +1,27 @@
 """The sampler as its papers write it: one step at a time, in extended precision, with nothing taken from kdpm2."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 Extended = np.longdouble
 Array = NDArray[Any]
-Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Network = Callable[[Array, Any], Array]
 
 
-def network(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+def network(x: "torch.Tensor", timestep: "torch.Tensor") -> "torch.Tensor":
     """A stand-in for a network: smooth, bounded, different at every timestep."""
-    return torch.tanh(1.3 * x + timestep.to(x.dtype) / 1000) + 0.1 * x
+    return (1.3 * x + timestep.to(x.dtype) / 1000).tanh() + 0.1 * x
+
+
+def array_network(x: Array, timestep: Any) -> Array:
+    """The same for arrays."""
+    return np.asarray(np.tanh(1.3 * x + np.asarray(timestep, dtype=x.dtype) / 1000) + 0.1 * x)
 
 
 def denoised(prediction_type: str, sigma: Any, x: Array, output: Array) -> Array:
@@ -29,18 +36,18 @@ def denoised(prediction_type: str, sigma: Any, x: Array, output: Array) -> Array
 def stages(
     x: Array,
     sigmas: Array,
-    timesteps: torch.Tensor,
+    timesteps: Array,
     prediction_type: str,
     eta: float,
     noises: Iterator[Array],
     begin: int = 0,
-    model: Network = network,
+    model: Network = array_network,
 ) -> Iterator[Array]:
     """The sample after every stage from stage `begin` on; `sigmas` ends with 0, `timesteps` holds one a stage."""
 
     def slope(x: Array, sigma: Any, stage: int) -> Array:
         scaled = np.asarray(x / np.sqrt(1 + sigma**2), dtype=np.float64)
-        output = model(torch.from_numpy(scaled), timesteps[stage]).numpy().astype(Extended)
+        output = model(scaled, timesteps[stage]).astype(Extended)
         return np.asarray((x - denoised(prediction_type, sigma, x, output)) / sigma)
 
     x, sigmas = x.astype(Extended), sigmas.astype(Extended)

@@ -1,9 +1,7 @@
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
-from diffusers.schedulers import AysSchedules
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,38 +100,6 @@ def test_flow_sigmas_are_shifted_towards_noise() -> None:
     np.testing.assert_allclose(stretched[[0, -2, -1]], [1, 0.1, 0])
 
 
-@pytest.mark.parametrize("curve", [None, "karras", "exponential", "beta"])
-@pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("terminal", [None, 0.1])
-def test_flow_sigmas_are_those_of_diffusers(curve: str | None, shift: float, terminal: float | None) -> None:
-    reference = diffusers.FlowMatchEulerDiscreteScheduler(
-        shift=shift, shift_terminal=terminal, **({f"use_{curve}_sigmas": True} if curve else {})
-    )
-    schedule = noise_schedule.RectifiedFlow(shift=shift)
-    for count in (1, 2, 7, 28):
-        if count == 1 and (terminal or curve):
-            continue  # divided by 0 in diffusers, or joined to nothing
-        reference.set_timesteps(count)
-        ours = spacing.steps(schedule, count, sigma_curve=curve, shift_terminal=terminal)
-        np.testing.assert_allclose(ours.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(ours.timesteps, reference.timesteps.numpy(), rtol=1e-5)
-        given = np.linspace(1, 1 / count, count)
-        reference.set_timesteps(sigmas=given.tolist())
-        custom = spacing.custom(schedule, given, sigma_curve=curve, shift_terminal=terminal)
-        np.testing.assert_allclose(custom.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("curve", ["karras", "exponential"])
-@pytest.mark.parametrize("final", ["zero", "sigma_min"])
-def test_edm_sigmas_are_those_of_diffusers(curve: str, final: str) -> None:
-    reference = diffusers.EDMDPMSolverMultistepScheduler(sigma_schedule=curve)
-    reference.set_timesteps(9 if final == "zero" else 10)
-    sigmas, t = spacing.steps(EDM, 9, sigma_curve=curve, final_sigmas_type=final)
-    expected = reference.sigmas.numpy() if final == "zero" else reference.sigmas.numpy()[:-1]
-    np.testing.assert_allclose(sigmas, expected, rtol=1e-5)
-    np.testing.assert_allclose(t, reference.timesteps.numpy()[: len(t)], rtol=1e-4, atol=1e-6)
-
-
 def test_a_run_may_end_at_the_smallest_sigma() -> None:
     smallest = SCHEDULE.sigma_min
     # leading stops short of it with an offset, and takes a last step to it; linspace is there already.
@@ -165,25 +131,11 @@ def test_ends_of_a_curve() -> None:
     np.testing.assert_allclose(sigmas[:-1], curves.polyexponential(SCHEDULE.sigma_max, SCHEDULE.sigma_min, 5, 2.0))
 
 
-@pytest.mark.parametrize("model", curves.ALIGN_YOUR_STEPS)
-def test_align_your_steps_in_ten_steps_are_the_tables(model: str) -> None:
-    tables = {"sd15": "StableDiffusionSigmas", "sdxl": "StableDiffusionXLSigmas", "svd": "StableDiffusionVideoSigmas"}
-    published = AysSchedules[tables[model]]
-    np.testing.assert_allclose(spacing.steps(SCHEDULE, 10, sigma_curve=f"ays_{model}").sigmas, published)
-    np.testing.assert_array_equal(spacing.custom(SCHEDULE, published).sigmas, published)
-    twenty = spacing.steps(SCHEDULE, 20, sigma_curve=f"ays_{model}").sigmas
-    np.testing.assert_allclose(twenty[::2], published)
-    np.testing.assert_allclose(twenty[1:-2:2], np.sqrt(np.array(published[:-2]) * published[1:-1]))
-
-
 def test_uniform_lambda() -> None:
     sigmas = spacing.steps(SCHEDULE, 6, sigma_curve="lu").sigmas[:-1]
     np.testing.assert_allclose(np.diff(np.log(sigmas), 2), 0, atol=1e-12)
     flow = spacing.steps(FLOW, 6, sigma_curve="lu", sigma_max=0.999).sigmas[:-1]
     np.testing.assert_allclose(np.diff(np.log((1 - flow) / flow), 2), 0, atol=1e-9)
-    reference = diffusers.DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, use_lu_lambdas=True)
-    reference.set_timesteps(6)
-    np.testing.assert_allclose(sigmas, reference.sigmas.numpy()[:-1], rtol=1e-4)
 
 
 def test_sigmas_and_timesteps_of_ones_own() -> None:

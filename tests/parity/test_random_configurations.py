@@ -104,7 +104,7 @@ def exact(ours: Any, drawn: Drawn, x: torch.Tensor) -> Iterator[torch.Tensor]:
     samples = oracle.stages(
         x.numpy(),
         ours._table.sigmas,
-        ours.timesteps,
+        ours.timesteps.numpy(),
         drawn.config["prediction_type"],
         eta=1.0 if drawn.ancestral else 0.0,
         noises=noises,

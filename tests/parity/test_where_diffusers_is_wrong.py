@@ -31,7 +31,7 @@ def exact(scheduler: Any, x: torch.Tensor, prediction_type: str = "epsilon", beg
     generator = torch.Generator().manual_seed(1)
     noises = (torch.randn(x.shape, generator=generator, dtype=x.dtype).numpy() for _ in range(100))
     *_, last = oracle.stages(
-        x.numpy(), scheduler._table.sigmas, scheduler.timesteps, prediction_type, 1.0, noises, begin
+        x.numpy(), scheduler._table.sigmas, scheduler.timesteps.numpy(), prediction_type, 1.0, noises, begin
     )
     return torch.from_numpy(np.asarray(last, dtype=np.float64))
 
