@@ -1,5 +1,7 @@
 """Betas, sigmas and timesteps are those of torch and diffusers, where theirs are right."""
 
+from typing import Any
+
 import diffusers
 import numpy as np
 import pytest
@@ -7,9 +9,13 @@ import torch
 from diffusers.schedulers import AysSchedules
 
 from kdpm2 import curves, noise_schedule, spacing
+from tests.versions import takes
 
 SCHEDULE = noise_schedule.discrete()
 EDM = noise_schedule.EDM()
+FLOW = diffusers.FlowMatchEulerDiscreteScheduler
+FLOW_CURVES = [None, *(curve for curve in ("karras", "exponential", "beta") if takes(FLOW, f"use_{curve}_sigmas"))]
+FLOW_ENDS: list[dict[str, Any]] = [{}, *([{"shift_terminal": 0.1}] if takes(FLOW, "shift_terminal") else [])]
 
 
 @pytest.mark.parametrize(("start", "end", "count"), [(0.00085, 0.012, 1000), (1e-4, 0.02, 1000), (0.01, 0.3, 50)])
@@ -41,24 +47,22 @@ def test_zero_terminal_snr_is_that_of_diffusers(name: str) -> None:
     assert np.all(np.diff(schedule.sigmas) > 0)
 
 
-@pytest.mark.parametrize("curve", [None, "karras", "exponential", "beta"])
+@pytest.mark.parametrize("curve", FLOW_CURVES)
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-@pytest.mark.parametrize("terminal", [None, 0.1])
-def test_flow_sigmas_are_those_of_diffusers(curve: str | None, shift: float, terminal: float | None) -> None:
-    reference = diffusers.FlowMatchEulerDiscreteScheduler(
-        shift=shift, shift_terminal=terminal, **({f"use_{curve}_sigmas": True} if curve else {})
-    )
+@pytest.mark.parametrize("end", FLOW_ENDS, ids=str)
+def test_flow_sigmas_are_those_of_diffusers(curve: str | None, shift: float, end: dict[str, Any]) -> None:
+    reference = FLOW(shift=shift, **end, **({f"use_{curve}_sigmas": True} if curve else {}))
     schedule = noise_schedule.RectifiedFlow(shift=shift)
     for count in (1, 2, 7, 28):
-        if count == 1 and (terminal or curve):
+        if count == 1 and (end or curve):
             continue  # divided by 0 in diffusers, or joined to nothing
         reference.set_timesteps(count)
-        ours = spacing.steps(schedule, count, sigma_curve=curve, shift_terminal=terminal)
+        ours = spacing.steps(schedule, count, sigma_curve=curve, **end)
         np.testing.assert_allclose(ours.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(ours.timesteps, reference.timesteps.numpy(), rtol=1e-5)
         given = np.linspace(1, 1 / count, count)
-        reference.set_timesteps(sigmas=given.tolist())
-        custom = spacing.custom(schedule, given, sigma_curve=curve, shift_terminal=terminal)
+        reference.set_timesteps(sigmas=given)
+        custom = spacing.custom(schedule, given, sigma_curve=curve, **end)
         np.testing.assert_allclose(custom.sigmas, reference.sigmas.numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -746,6 +746,8 @@ def admitted() -> set[str]:
     """The pipelines of the installed diffusers whose constructor says that they take the reference's class."""
     names = set()
     for name in dir(diffusers):
+        if "KDiffusion" in name:
+            continue  # old versions have them: they sample with k-diffusion's functions, and import all of its package
         build = getattr(diffusers, name)
         if not inspect.isclass(build) or not issubclass(build, diffusers.DiffusionPipeline):
             continue

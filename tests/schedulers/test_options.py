@@ -22,9 +22,11 @@ from kdpm2 import KDPM2DiscreteScheduler as Discrete
 from kdpm2 import noise_schedule, sampling
 from kdpm2.noise import Brownian, seeded
 from tests import oracle
+from tests.versions import takes
 
 BOTH: list[Any] = [Ancestral, Discrete]
 FLOW: dict[str, Any] = {"prediction_type": "flow_prediction"}
+EULER = diffusers.FlowMatchEulerDiscreteScheduler
 CASES: list[tuple[Any, dict[str, Any]]] = [
     (Ancestral, {"eta": 0.5, "s_noise": 1.01}),
     (Ancestral, {"noise": "brownian"}),
@@ -288,18 +290,21 @@ def test_sigmas_and_timesteps_of_ones_own(cls: Any) -> None:
         torch.testing.assert_close(scheduler.sigmas[:-1].unique(), reference.sigmas.unique(), rtol=1e-5, atol=0)
 
 
+OTHERS: list[tuple[Any, dict[str, Any]]] = [
+    (EULER, {}),
+    (EULER, {"shift": 3.0, "use_karras_sigmas": True}),
+    (diffusers.FlowMatchHeunDiscreteScheduler, {"shift": 2.0}),
+    (diffusers.EDMEulerScheduler, {}),
+    (diffusers.EDMEulerScheduler, {"prediction_type": "v_prediction", "sigma_data": 1.0, "sigma_max": 120.0}),
+    (diffusers.EDMEulerScheduler, {"sigma_schedule": "exponential", "final_sigmas_type": "sigma_min"}),
+    (diffusers.EDMDPMSolverMultistepScheduler, {"sigma_min": 0.01, "rho": 5.0}),
+]
+
+
 @pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize(
     "theirs",
-    [
-        diffusers.FlowMatchEulerDiscreteScheduler(),
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_karras_sigmas=True),
-        diffusers.FlowMatchHeunDiscreteScheduler(shift=2.0),
-        diffusers.EDMEulerScheduler(),
-        diffusers.EDMEulerScheduler(prediction_type="v_prediction", sigma_data=1.0, sigma_max=120.0),
-        diffusers.EDMEulerScheduler(sigma_schedule="exponential", final_sigmas_type="sigma_min"),
-        diffusers.EDMDPMSolverMultistepScheduler(sigma_min=0.01, rho=5.0),
-    ],
+    [other(**options) for other, options in OTHERS if takes(other, *options)],
     ids=lambda theirs: type(theirs).__name__,
 )
 def test_the_schedulers_of_other_models(cls: Any, theirs: Any, tmp_path: Path) -> None:
@@ -316,7 +321,8 @@ def test_the_schedulers_of_other_models(cls: Any, theirs: Any, tmp_path: Path) -
             torch.testing.assert_close(ours.init_noise_sigma.item(), theirs.init_noise_sigma, rtol=1e-6, atol=0)
             x, output = torch.randn(2, 3), torch.randn(2, 3)
             first = ours.timesteps[0]
-            torch.testing.assert_close(ours.scale_model_input(x, first), theirs.scale_model_input(x, first))
+            expected = theirs.scale_model_input(x, theirs.timesteps[0])
+            torch.testing.assert_close(ours.scale_model_input(x, first), expected)
             clean = ours.step(output, first, x).pred_original_sample
             torch.testing.assert_close(clean, theirs.precondition_outputs(x, output, theirs.sigmas[0]))
         ours.save_pretrained(tmp_path / "ours")
@@ -329,14 +335,20 @@ def test_the_schedulers_of_other_models(cls: Any, theirs: Any, tmp_path: Path) -
                 assert back.config[name] == theirs.config[name]
 
 
-@pytest.mark.parametrize("shift_type", ["exponential", "linear"])
-@pytest.mark.parametrize("terminal", [None, 0.1])
-def test_dynamic_shifting(shift_type: Any, terminal: Any) -> None:
-    options = {"use_dynamic_shifting": True, "time_shift_type": shift_type, "shift_terminal": terminal}
-    theirs = diffusers.FlowMatchEulerDiscreteScheduler(**options)
+SHIFTED: list[dict[str, Any]] = [
+    {},
+    {"shift_terminal": 0.1},
+    {"time_shift_type": "linear"},
+    {"shift_terminal": 0.1, "time_shift_type": "linear"},
+]
+
+
+@pytest.mark.parametrize("options", [options for options in SHIFTED if takes(EULER, *options)], ids=str)
+def test_dynamic_shifting(options: dict[str, Any]) -> None:
+    theirs = EULER(use_dynamic_shifting=True, **options)
     ours = Ancestral.from_config(theirs.config)
     assert ours.config.base_shift == 0.5
-    even = np.linspace(1, 1 / 9, 9).tolist()
+    even = np.linspace(1, 1 / 9, 9)
     theirs.set_timesteps(sigmas=even, mu=0.9)
     ours.set_timesteps(sigmas=even, mu=0.9)
     np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=1e-5, atol=1e-7)
@@ -346,16 +358,18 @@ def test_dynamic_shifting(shift_type: Any, terminal: Any) -> None:
     with pytest.raises(ValueError, match="mu must be a number with use_dynamic_shifting=True, got None"):
         ours.set_timesteps(9)
     with pytest.raises(ValueError, match=r"mu|exp"):
-        ours.set_timesteps(9, mu=1e9 if shift_type == "exponential" else -1.0)
+        ours.set_timesteps(9, mu=-1.0 if "time_shift_type" in options else 1e9)
 
 
-def test_a_multistep_solvers_flow() -> None:
-    theirs = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0)
-    theirs.set_timesteps(20)
-    for config in (theirs.config, Ancestral.from_config(theirs.config).config):
-        ours = Discrete.from_config(config)
-        ours.set_timesteps(20)
-        np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=0, atol=3e-3)
+if takes(diffusers.UniPCMultistepScheduler, "use_flow_sigmas"):  # from 0.32 on
+
+    def test_a_multistep_solvers_flow() -> None:
+        theirs = diffusers.UniPCMultistepScheduler(use_flow_sigmas=True, flow_shift=3.0, **FLOW)
+        theirs.set_timesteps(20)
+        for config in (theirs.config, Ancestral.from_config(theirs.config).config):
+            ours = Discrete.from_config(config)
+            ours.set_timesteps(20)
+            np.testing.assert_allclose(ours._table.sigmas, theirs.sigmas.numpy(), rtol=0, atol=3e-3)
 
 
 @pytest.mark.parametrize("cls", BOTH)
@@ -402,7 +416,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "ays": (lambda: Ancestral(ays_sigmas="sd3"), "ays_sigmas must be one of 'sd15', 'sdxl', 'svd', got 'sd3'"),
     "inverted": (
-        lambda: Ancestral.from_config(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True).config),
+        lambda: Ancestral.from_config({"_class_name": EULER.__name__, "shift": 1.0, "invert_sigmas": True}),
         "invert_sigmas must be False",
     ),
     "no steps": (lambda: Ancestral().set_timesteps(), "num_inference_steps must be an integer at least 1 without"),
@@ -445,7 +459,7 @@ def test_an_order_that_pipelines_count_with() -> None:
 
 
 def test_a_shift_in_the_words_of_diffusers() -> None:
-    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    theirs = EULER(shift=3.0)
     assert Ancestral.from_config(theirs.config, shift=7.0).config.flow_shift == 7
     ours = Ancestral.from_config(theirs.config, flow_shift=5.0)
     for config in (ours.config, Discrete.from_config(ours.config).config, Ancestral(flow_shift=5.0, **FLOW).config):
@@ -456,15 +470,16 @@ def test_a_shift_in_the_words_of_diffusers() -> None:
 def test_configurations_that_say_more_than_they_mean() -> None:
     euler = diffusers.EulerDiscreteScheduler(sigma_min=0.002, sigma_max=700.0)
     assert Ancestral.from_config(euler.config).config.sigma_max is None
-    flow = diffusers.FlowMatchEulerDiscreteScheduler(shift_terminal=0.0)
-    flow.register_to_config(sigma_max=80.0, sigma_min=0.002, sigma_data=1.0, final_sigmas_type="sigma_min")
+    flow = EULER()
+    flow.register_to_config(
+        shift_terminal=0.0, sigma_max=80.0, sigma_min=0.002, sigma_data=1.0, final_sigmas_type="sigma_min"
+    )
     cosmos = Ancestral.from_config(flow.config)
     assert cosmos.config.sigma_data is None
     cosmos.set_timesteps(sigmas=[1.0, 0.5])
-    wan = diffusers.UniPCMultistepScheduler(
-        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, use_karras_sigmas=True
-    )
-    ours = made(Ancestral.from_config, 6, config=wan.config)
+    unipc, shifted = diffusers.UniPCMultistepScheduler, {"use_flow_sigmas": True, "flow_shift": 3.0}
+    wan = unipc(use_karras_sigmas=True, **FLOW, **(shifted if takes(unipc, *shifted) else {}))
+    ours = made(Ancestral.from_config, 6, config={**wan.config, **shifted})
     assert ours._table.sigmas[-2] < 0.02
 
 
