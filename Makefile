@@ -1,10 +1,15 @@
-# Nothing but make and python3 (3.11 or later: the pinned versions need it) has to be there; the first target to run
-# creates .venv and installs into it.
+# Nothing but make and python3 has to be there (3.11 or later for the pinned versions; 3.10 or 3.11 for the oldest); the
+# first target to run creates a virtual environment and installs into it.
 PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 
-.PHONY: sample test test-all lint train bench pictures
+# The modules that need NumPy and SciPy alone are tested with nothing else, on each of these that is there.
+PYTHONS := 3.10 3.11 3.12 3.13
+CORE := $(PYTHONS:%=test-core-%) test-core-oldest
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule prediction spacing table))
+
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint train bench pictures
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -14,6 +19,31 @@ test: .venv/installed
 
 test-all: .venv/installed
 	$(BIN)/pytest -m ""
+
+test-oldest: .venv-oldest/installed
+	.venv-oldest/bin/pytest
+
+test-core: $(CORE)
+
+# The oldest NumPy and SciPy run on the oldest Python.
+$(CORE): core-python = python$(patsubst oldest,$(firstword $(PYTHONS)),$(@:test-core-%=%))
+$(CORE): test-core-%:
+	@if $(core-python) -c '' 2>/dev/null; then \
+	    $(MAKE) --no-print-directory .venv-core-$*/installed PYTHON=$(core-python) && \
+	    .venv-core-$*/bin/python -m pytest --noconftest $(CORE_TESTS); \
+	else echo "not run: there is no $(core-python)"; fi
+
+# Everything, and at the end a line for each: the versions, and what pytest said last.
+test-matrix: SHELL := bash
+test-matrix: .SHELLFLAGS := -o pipefail -c
+test-matrix:
+	@mkdir -p .matrix; failed=0; \
+	for run in test test-oldest $(CORE); do \
+	    $(MAKE) --no-print-directory $$run | tee .matrix/$$run || failed=1; \
+	done; \
+	for run in test test-oldest $(CORE); do \
+	    printf '%s: %s%s\n' $$run "$$(.venv$${run#test}/bin/python tests/versions.py 2>/dev/null)" "$$(tail -n 1 .matrix/$$run)"; \
+	done; exit $$failed
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -30,9 +60,18 @@ bench: .venv/installed
 pictures: .venv/installed
 	$(BIN)/python docs/pictures.py
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+.venv/installed: constraints.txt
+.venv-oldest/installed: constraints-oldest.txt
+.venv/installed .venv-oldest/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint $(filter constraints%,$^) --editable '.[dev]'
 	# Its samplers are a test's reference; what else it would install is for training.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps k-diffusion
+	$(@D)/bin/python -m pip install --quiet --constraint $(filter constraints%,$^) --no-deps k-diffusion
+	touch $@
+
+.venv-core-oldest/installed: constraints = --constraint constraints-oldest.txt
+.venv-core-%/installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet $(constraints) numpy scipy hypothesis pytest
+	$(@D)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
