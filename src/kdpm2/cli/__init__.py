@@ -1,5 +1,9 @@
 """The `kdpm2` command: `sample` draws pictures, `schedule` shows the noise levels that a configuration visits."""
 
+import signal
+import sys
+from typing import NoReturn
+
 import typer
 
 from kdpm2.cli.sample import sample
@@ -16,5 +20,10 @@ def _kdpm2() -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command; asked to end by SIGTERM, it removes what it has not finished writing, as it does on Ctrl-C."""
+    signal.signal(signal.SIGTERM, _end)
     app()
+
+
+def _end(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -7,6 +7,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from kdpm2.cli.output import printable
+
 MARGIN = 2
 SMALLEST_TILE = 64
 MOST_COLUMNS = 10
@@ -35,5 +37,6 @@ def save(image: Image.Image, path: Path, text: Mapping[str, str]) -> None:
     """Write a PNG with text chunks."""
     chunks = PngInfo()
     for key, value in text.items():
+        value = printable(value)
         chunks.add_itxt(key, value) if not value.isascii() else chunks.add_text(key, value)
     image.save(path, format="PNG", pnginfo=chunks)

@@ -10,27 +10,78 @@ from kdpm2.cli.options import refuse
 
 
 def check(option: str, path: Path, suffixes: Collection[str], force: bool) -> None:
-    """End the command if `path` has another suffix, no folder to be in, or is there and not to be overwritten."""
+    """End the command if `path` has another suffix, cannot be written, or is there and not to be overwritten.
+
+    A link is there whether or not it leads to a file. To overwrite it is to put a file in its place: what it leads to
+    stays as it is.
+    """
     if path.suffix.lower() not in suffixes:
         refuse(option, f"must end in {' or '.join(suffixes)}, got {path}")
-    if not path.parent.is_dir():
-        refuse(option, f"the folder {path.parent} does not exist")
-    if path.is_dir() or (path.exists() and not force):
-        refuse(option, f"{path} is there already; --force overwrites it" if path.is_file() else f"{path} is no file")
+    with _errors_refused(option, path):
+        if not path.parent.is_dir():
+            refuse(option, f"the folder {path.parent} does not exist")
+        if _is_there(path):
+            if path.exists() and not path.is_file():
+                refuse(option, f"{path} is no file")
+            if not force:
+                refuse(option, f"{path} is there already; --force overwrites it")
+        with tempfile.TemporaryFile(dir=path.parent):  # to know before the run whether the folder can be written to
+            pass
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A name to write to, next to `path`, which takes its place once complete: a killed run leaves what there was."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    unfinished = Path(name)
+def written(option: str, path: Path, force: bool) -> Iterator[Path]:
+    """A hidden name to write to, next to `path`, which takes its place once complete.
+
+    A run that is killed leaves what there was. A file that has appeared since `check` is overwritten only by `force`.
+    """
+    with _errors_refused(option, path):
+        handle, name = tempfile.mkstemp(prefix=".kdpm2-", suffix=path.suffix, dir=path.parent)
+        unfinished = Path(name)
+        try:
+            os.close(handle)
+            yield unfinished
+            unfinished.chmod(0o666 & ~_umask())
+            if force:
+                unfinished.replace(path)
+            else:
+                _take_free_name(unfinished, path)
+        except FileExistsError:
+            refuse(option, f"{path} has appeared since the run began, and stays; --force would have overwritten it")
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def printable(text: str) -> str:
+    """Text with what is no UTF-8, as the command line may hold, spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _take_free_name(unfinished: Path, path: Path) -> None:
+    """Give a file a second name, unless that is taken: to rename it would overwrite."""
     try:
-        yield unfinished
-        unfinished.chmod(0o666 & ~_umask())
+        os.link(unfinished, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the name is reserved first, by an empty file
+        path.touch(exist_ok=False)
         unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_refused(option: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        refuse(option, f"{path} cannot be written: {error.strerror or error}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _umask() -> int:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import kdpm2
+from kdpm2.cli.loading import load_pipeline
 from kdpm2.cli.options import (
     Sampler,
     as_arguments,
     changes,
-    checked_folder,
     curve_of,
     flattened,
     own_levels,
@@ -26,7 +26,7 @@ from kdpm2.cli.options import (
     scheduler_class,
     takes_scheduler_options,
 )
-from kdpm2.cli.output import check, written
+from kdpm2.cli.output import check, printable, written
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -107,9 +107,9 @@ def sample(
     }
     given = {name: value for name, value in given.items() if value is not None}
     chunks = _text_chunks(given, len(pipe.scheduler.timesteps), images[0].size)
-    with written(output) as unfinished:
+    with written("--output", output, force) as unfinished:
         contact_sheet.save(contact_sheet.tiled(images), unfinished, chunks)
-    typer.echo(f"{output}: {len(images)} images")
+    typer.echo(printable(f"{output}: {len(images)} images"))
 
 
 def _text_chunks(given: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
@@ -158,20 +158,12 @@ def _pipeline(name: str | None) -> Any:
         from kdpm2.zoo import digits
 
         return digits()
-
-    from diffusers import DiffusionPipeline
-
-    is_folder = checked_folder("--pipeline", name)
-    # Only a hub id may touch the network, and nothing may run code or unpickle.
-    try:
-        return DiffusionPipeline.from_pretrained(
-            name, local_files_only=is_folder, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        refuse("--pipeline", f"{name} cannot be loaded: {str(error).strip().splitlines()[0]}")
+    return load_pipeline("--pipeline", name)
 
 
 def _set_scheduler(pipe: Any, spaced: Mapping[str, Any], cls: Any, changed: Mapping[str, Any]) -> None:
+    if getattr(pipe, "scheduler", None) is None:
+        refuse("--pipeline", "it has no scheduler to put KDPM2 in the place of")
     known = {compatible.__name__ for compatible in cls().compatibles}
     if type(pipe.scheduler).__name__ not in known:
         refuse("--pipeline", f"its {type(pipe.scheduler).__name__} is for models that KDPM2 cannot sample")

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from kdpm2._check import shown
+from kdpm2.cli.loading import loading
 from kdpm2.cli.options import changes, checked_folder, own_levels, refuse, scheduler_class, takes_scheduler_options
-from kdpm2.cli.output import check, written
+from kdpm2.cli.output import check, printable, written
 
 _COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
 
@@ -54,9 +56,9 @@ def schedule(
     if plot is not None:
         from kdpm2.cli.plot import draw
 
-        with written(plot) as unfinished:
+        with written("--plot", plot, force) as unfinished:
             draw(table, unfinished)
-        typer.echo(str(plot))
+        typer.echo(printable(str(plot)))
 
 
 def _saved(cls: Any, name: str, changed: Mapping[str, Any]) -> Any:
@@ -64,4 +66,8 @@ def _saved(cls: Any, name: str, changed: Mapping[str, Any]) -> Any:
     alone = is_folder and (Path(name) / "scheduler_config.json").is_file()
     if is_folder and not alone and not (Path(name) / "scheduler" / "scheduler_config.json").is_file():
         refuse("--pipeline", f"there is no scheduler_config.json in {name} or {name}/scheduler")
-    return cls.from_pretrained(name, subfolder=None if alone else "scheduler", local_files_only=is_folder, **changed)
+    with loading("--pipeline", name):
+        config = cls.load_config(name, subfolder=None if alone else "scheduler", local_files_only=is_folder)
+    if not isinstance(config, dict):  # from_config would take a string for a hub id
+        refuse("--pipeline", f"the scheduler_config.json of {name} must hold an object, got {shown(config)}")
+    return cls.from_config(config, **changed)

@@ -64,15 +64,15 @@ class PixelPipeline(DiffusionPipeline):
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or labels are given to a network that takes none.
+            ValueError: If an argument is out of range, labels are given to a network that takes none, or the
+                network's configuration does not say what size its samples have.
         """
         _check.choice("output_type", output_type, ("pil", "np", "pt"))
         guidance_scale = _check.number("guidance_scale", guidance_scale, 0, 100)
         batch, classes = self._classes(labels, num_images)
         if classes is None and guidance_scale != 1:
             raise ValueError(f"guidance_scale must be 1 for a network without classes, got {guidance_scale:g}")
-        height_width = np.broadcast_to(self.unet.config.sample_size, 2)
-        shape = (batch, self.unet.config.in_channels, *(int(n) for n in height_width))
+        shape = (batch, self.unet.config.in_channels, *self._height_width())
 
         if num_inference_steps is None and sigmas is None and timesteps is None:
             num_inference_steps = 25
@@ -85,6 +85,13 @@ class PixelPipeline(DiffusionPipeline):
                 sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
                 progress.update()
         return ImagePipelineOutput(_as_output((sample / 2 + 0.5).clamp(0, 1).float().cpu(), output_type))
+
+    def _height_width(self) -> tuple[int, int]:
+        size = self.unet.config.sample_size
+        height, width = size if isinstance(size, (list, tuple)) and len(size) == 2 else (size, size)
+        if not all(isinstance(n, int) and n >= 1 for n in (height, width)):
+            raise ValueError(f"sample_size of the network must be one or two integers at least 1, got {size!r}")
+        return height, width
 
     def _classes(self, labels: Sequence[int] | None, num_images: int | None) -> tuple[int, torch.Tensor | None]:
         count = self.unet.config.num_class_embeds
