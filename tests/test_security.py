@@ -567,8 +567,10 @@ for moment, (owner, name, replacement) in MOMENTS.items():
             if not child:
                 setattr(owner, name, replacement)
                 sys.argv[1:] = ["sample", "--steps", "2", "--number", "1", "--output", str(picture), "--force"]
-                cli.main()
-                os._exit(0)
+                try:
+                    cli.main()
+                except SystemExit as end:
+                    os._exit(end.code)  # at once: libraries wait for threads, which a fork does not have
             os.close(ready)
             assert os.read(waiting, 1) == b"."
             os.kill(child, getattr(signal, number))
@@ -595,7 +597,7 @@ def test_a_killed_run_leaves_the_old_file_or_none(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
     for moment, number, kept, status, others in results:
         assert kept, (moment, number)
-        assert status == -9 if number == "SIGKILL" else status > 0
+        assert status in {"SIGKILL": [-9], "SIGTERM": [128 + 15], "SIGINT": [1, 130]}[number]  # 1 of older clicks
         if number == "SIGKILL" and moment != "drawing":  # nothing can clean up after that
             assert len(others) == 1
             assert others[0].startswith(".kdpm2-")
