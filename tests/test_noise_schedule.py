@@ -18,6 +18,21 @@ def test_cosine_betas_follow_the_formula() -> None:
     assert betas[-1] == np.float32(0.999)
 
 
+def test_linear_betas_are_those_of_torch() -> None:
+    # torch.linspace(0.00085, 0.012, 7) and (..., 8): float32, each rounded once, counted from the nearer end.
+    odd = [0.00085, 0.0027083333, 0.0045666667, 0.0064250003, 0.008283334, 0.010141667, 0.012]
+    even = [0.00085, 0.002442857, 0.004035714, 0.0056285714, 0.0072214287, 0.008814286, 0.010407143, 0.012]
+    for expected in (odd, even):
+        betas = noise_schedule.discrete(len(expected)).betas
+        np.testing.assert_array_equal(betas, np.array(expected, dtype=np.float32))
+    np.testing.assert_array_equal(noise_schedule.discrete(1).betas, np.array([0.00085], dtype=np.float32))
+
+
+def test_scaled_linear_betas_are_linear_in_the_root() -> None:
+    betas = noise_schedule.discrete(100, 0.01, 0.25, "scaled_linear").betas
+    np.testing.assert_allclose(betas, np.linspace(0.1, 0.5, 100) ** 2, rtol=1e-6)
+
+
 def test_trained_betas_are_taken_as_they_are() -> None:
     betas = [0.1, 0.2, 0.3]
     for given in (betas, np.array(betas)):
@@ -25,6 +40,24 @@ def test_trained_betas_are_taken_as_they_are() -> None:
         np.testing.assert_array_equal(schedule.betas, np.array(betas, dtype=np.float32))
     np.testing.assert_allclose(schedule.alphas_cumprod, [0.9, 0.72, 0.504], rtol=1e-6)
     np.testing.assert_allclose(schedule.sigmas, np.sqrt(1 / np.array([0.9, 0.72, 0.504]) - 1), rtol=1e-6)
+
+
+def test_zero_snr_by_hand() -> None:
+    # Algorithm 1 of Lin et al.: the signal's roots 0.9, 0.7, 0.5 less 0.5 are 0.4, 0.2, 0; times 9/4, 0.9, 0.45, 0.
+    schedule = noise_schedule.discrete(3, trained_betas=[0.19, 32 / 81, 24 / 49], rescale_betas_zero_snr=True)
+    np.testing.assert_allclose(schedule.betas, [0.19, 0.75, 1], rtol=1e-6)
+    np.testing.assert_allclose(schedule.alphas_cumprod, [0.81, 0.2025, 2**-24], rtol=1e-6)
+    two = noise_schedule.discrete(2, trained_betas=[0.19, 32 / 81], rescale_betas_zero_snr=True)
+    np.testing.assert_allclose(two.alphas_cumprod, [0.81, 2**-24], rtol=1e-6)
+
+
+def test_zero_snr_ends_below_a_schedule_that_is_nearly_there() -> None:
+    roots = np.array([0.9, 0.5, 0.0002, 0.0001])
+    products = roots**2
+    betas = 1 - products / np.array([1, *products[:-1]])
+    schedule = noise_schedule.discrete(4, trained_betas=betas, rescale_betas_zero_snr=True)
+    assert schedule.alphas_cumprod[2] < 2**-24
+    assert schedule.alphas_cumprod[3] == schedule.alphas_cumprod[2] / 2
 
 
 def test_sigma_and_timestep_are_inverse_where_trained() -> None:
@@ -56,6 +89,11 @@ def test_between_trained_timesteps() -> None:
             r"in one dimension, got an array of shape \(1, 2\)",
         ),
         ({"trained_betas": []}, r"at least num_train_timesteps=1000 numbers .* got an array of shape \(0,\)"),
+        ({"trained_betas": [[0.1], [0.2]], "num_train_timesteps": 2}, r"got an array of shape \(2, 1\)"),
+        ({"trained_betas": [-0.5, 0.1, 1.5], "num_train_timesteps": 3}, "trained_betas: every beta .* got -0.5"),
+        ({"trained_betas": [1.5, 0.1, -0.5], "num_train_timesteps": 3}, "trained_betas: every beta .* got 1.5"),
+        ({"trained_betas": [0.1, -0.5], "num_train_timesteps": 2}, "every beta .* got -0.5"),
+        ({"trained_betas": [0.1, 1.5], "num_train_timesteps": 2}, "every beta .* got 1.5"),
         ({"beta_start": 1e-9}, "alphas_cumprod that decrease strictly between 1 and 0 in float32"),
         ({"beta_start": 0.2, "beta_end": 0.9}, "alphas_cumprod that decrease strictly between 1 and 0 in float32"),
     ],
@@ -85,8 +123,26 @@ def test_a_schedule_from_its_running_product() -> None:
     again = noise_schedule.from_alphas_cumprod(schedule.alphas_cumprod)
     np.testing.assert_array_equal(again.sigmas, schedule.sigmas)
     np.testing.assert_allclose(again.betas, schedule.betas, rtol=1e-3)
-    with pytest.raises(ValueError, match="decrease strictly between 1 and 0"):
-        noise_schedule.from_alphas_cumprod([0.5, 0.9])
+    assert again.timestep(schedule.sigmas[500]) == pytest.approx(500)
+    assert noise_schedule.from_alphas_cumprod([0.5]).sigmas.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("products", "message"),
+    [
+        ([0.5, 0.9], "decrease strictly between 1 and 0"),
+        ([0.9, 0.5, 0.5], "decrease strictly between 1 and 0"),
+        ([0.9, 0.0], "decrease strictly between 1 and 0"),
+        ([0.9, -0.5], "decrease strictly between 1 and 0"),
+        ([1.5, 0.5], "decrease strictly between 1 and 0"),
+        ([0.75, 0.875, 0.5], "these run from 0.75 to 0.5 over 3 timesteps"),
+        ([], r"alphas_cumprod must hold at least 1 numbers in one dimension, got an array of shape \(0,\)"),
+        (0.5, r"alphas_cumprod must hold at least 1 numbers in one dimension, got an array of shape \(\)"),
+    ],
+)
+def test_a_wrong_running_product_is_refused(products: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        noise_schedule.from_alphas_cumprod(products)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +164,48 @@ def test_what_the_families_condition_their_networks_on() -> None:
     assert noise_schedule.EDM().timestep(math.e**2) == pytest.approx(0.5)
     assert noise_schedule.discrete(continuous=True).timestep(math.e**2) == pytest.approx(0.5)
     assert noise_schedule.RectifiedFlow(1000, 3.0).sigma_min == pytest.approx(0.003 / 1.002)
+    trained = noise_schedule.discrete()
+    given = noise_schedule.VariancePreserving(trained.betas, trained.alphas_cumprod)
+    assert given.timestep(trained.sigmas[3]) == pytest.approx(3)
+
+
+def test_the_ranges_of_the_families() -> None:
+    edm = noise_schedule.EDM()
+    assert (edm.sigma_min, edm.sigma_max, edm.sigma_data) == (0.002, 80, 0.5)
+    assert noise_schedule.RectifiedFlow(shift=3.0).sigma_max == 1
+    plain, flow = noise_schedule.SigmaConditioned(), noise_schedule.SigmaConditioned(flow=True)
+    assert (plain.sigma_min, plain.sigma_max) == (0, math.inf)
+    assert (flow.sigma_min, flow.sigma_max) == (0, 1)
+
+
+def test_what_the_data_is_multiplied_by() -> None:
+    sigmas = np.array([0.25, 1.0])
+    for flow in (noise_schedule.RectifiedFlow(), noise_schedule.SigmaConditioned(flow=True)):
+        assert flow.alpha(sigmas).tolist() == [0.75, 0]
+    for other in (noise_schedule.discrete(), noise_schedule.EDM(), noise_schedule.SigmaConditioned()):
+        assert other.alpha(sigmas).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "attribute"),
+    [
+        (noise_schedule.discrete(), "continuous"),
+        (noise_schedule.RectifiedFlow(), "shift"),
+        (noise_schedule.EDM(), "sigma_data"),
+        (noise_schedule.SigmaConditioned(), "flow"),
+    ],
+)
+def test_a_schedule_is_a_constant(schedule: noise_schedule.NoiseSchedule, attribute: str) -> None:
+    with pytest.raises(AttributeError, match=attribute):
+        setattr(schedule, attribute, 2.0)
+    assert schedule in {schedule}
+
+
+@pytest.mark.parametrize("left_out", ["sigma_min", "sigma_max", "sigma", "timestep"])
+def test_a_family_of_ones_own_has_to_be_whole(left_out: str) -> None:
+    members = dict.fromkeys({"sigma_min", "sigma_max", "sigma", "timestep"} - {left_out})
+    with pytest.raises(TypeError, match=f"abstract method '?{left_out}'?$"):
+        type("Own", (noise_schedule.NoiseSchedule,), members)()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +215,7 @@ def test_what_the_families_condition_their_networks_on() -> None:
         (lambda: noise_schedule.RectifiedFlow(shift=-1.0), "flow_shift must be a number from 0 to inf, got -1"),
         (lambda: noise_schedule.EDM(sigma_min=0.0), "sigma_min must be a finite number above 0, got 0"),
         (lambda: noise_schedule.EDM(2.0, 1.0), "sigma_max must be above sigma_min=2, got 1"),
+        (lambda: noise_schedule.EDM(1.0, 1.0), "sigma_max must be above sigma_min=1, got 1"),
         (lambda: noise_schedule.EDM(sigma_data=math.inf), "sigma_data must be a finite number above 0, got inf"),
         (
             lambda: noise_schedule.discrete(1, rescale_betas_zero_snr=True),

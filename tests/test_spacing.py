@@ -23,6 +23,7 @@ def test_spacings_by_hand() -> None:
     assert timesteps(1, "linspace") == [999]
     assert timesteps(1, "leading", steps_offset=3) == [3]
     assert timesteps(1, "trailing") == [999]
+    assert timesteps(1000, "trailing") == list(range(999, -1, -1))
 
 
 def test_offset_stops_at_the_last_trained_timestep() -> None:
@@ -77,6 +78,25 @@ def test_wrong_values_are_refused(arguments: dict[str, Any], message: str) -> No
         spacing.steps(SCHEDULE, **arguments)
 
 
+def test_more_steps_than_trained_timesteps() -> None:
+    ten = noise_schedule.discrete(10)
+    with pytest.raises(ValueError, match="at most num_train_timesteps=10 with timestep_spacing='leading', got 11"):
+        spacing.steps(ten, 11, "leading", sigma_curve="karras")
+    for timestep_spacing in ("linspace", "sgm_uniform"):
+        assert len(spacing.steps(ten, 25, timestep_spacing).timesteps) == 25
+    assert len(spacing.steps(ten, 25, "trailing", sigma_curve="beta").timesteps) == 25
+
+
+def test_more_steps_than_a_flow_has_timesteps() -> None:
+    ten = noise_schedule.RectifiedFlow(10)
+    np.testing.assert_allclose(spacing.steps(ten, 10, "simple").timesteps, np.arange(10, 0, -1))
+    with pytest.raises(ValueError, match="at most num_train_timesteps=10 with timestep_spacing='simple', got 11"):
+        spacing.steps(ten, 11, "simple")
+    for timestep_spacing in ("linspace", "trailing", "sgm_uniform"):
+        assert len(spacing.steps(ten, 25, timestep_spacing).timesteps) == 25
+    assert len(spacing.steps(ten, 25, "simple", sigma_curve="beta").timesteps) == 25
+
+
 FLOW = noise_schedule.RectifiedFlow()
 SHIFTED = noise_schedule.RectifiedFlow(shift=3.0)
 EDM = noise_schedule.EDM()
@@ -88,6 +108,7 @@ def test_spacings_of_comfyui_by_hand() -> None:
     assert timesteps(3, "simple") == [999, 666, 333]
     assert timesteps(3, "sgm_uniform") == [999, 666, 333]
     assert spacing.steps(FLOW, 4, "simple").sigmas.tolist() == [1, 0.75, 0.5, 0.25, 0]
+    np.testing.assert_allclose(spacing.steps(FLOW, 3, "simple").sigmas, [1, 0.667, 0.334, 0])
     np.testing.assert_allclose(spacing.steps(FLOW, 2, "sgm_uniform").sigmas, [1, (1 + 0.001) / 2, 0])
 
 
@@ -98,6 +119,23 @@ def test_flow_sigmas_are_shifted_towards_noise() -> None:
     np.testing.assert_allclose(spacing.steps(SHIFTED, 4, "trailing").timesteps, 3000 * u / (1 + 2 * u))
     stretched = spacing.steps(SHIFTED, 4, "trailing", shift_terminal=0.1).sigmas
     np.testing.assert_allclose(stretched[[0, -2, -1]], [1, 0.1, 0])
+    np.testing.assert_allclose(spacing.steps(FLOW, 2, "trailing", shift_terminal=0.1).sigmas, [1, 0.1, 0])
+    assert spacing.steps(FLOW, 1, shift_terminal=0.1).sigmas.tolist() == [1, 0]
+
+
+def test_sigmas_of_ones_own_are_warped_if_the_model_is_a_flow() -> None:
+    np.testing.assert_allclose(spacing.custom(SHIFTED, [1.0, 0.5]).sigmas, [1, 0.75, 0])
+    np.testing.assert_allclose(spacing.custom(FLOW, [1.0, 0.5], shift=3.0).sigmas, [1, 0.75, 0])
+    np.testing.assert_allclose(spacing.custom(SHIFTED, timesteps=[1000, 500]).sigmas, [1, 0.5, 0])
+    np.testing.assert_allclose(spacing.custom(noise_schedule.SigmaConditioned(True), [1.0, 0.5]).sigmas, [1, 0.5, 0])
+    # 1 - σ is multiplied by (1 - 0.6) / (1 - 0.2), a half.
+    stretched = spacing.custom(FLOW, [0.9, 0.5, 0.2], shift_terminal=0.6).sigmas
+    np.testing.assert_allclose(stretched, [0.95, 0.75, 0.6, 0])
+    joined = spacing.custom(FLOW, [0.9, 0.5, 0.1], sigma_curve="exponential").sigmas
+    np.testing.assert_allclose(joined, [0.9, 0.3, 0.1, 0])
+    for terminal in (0.5, 0.7):
+        with pytest.raises(ValueError, match=f"below the first sigma 0.5, got {terminal}"):
+            spacing.custom(FLOW, [0.5, 0.2], shift_terminal=terminal)
 
 
 def test_a_run_may_end_at_the_smallest_sigma() -> None:
@@ -115,6 +153,15 @@ def test_a_run_may_end_at_the_smallest_sigma() -> None:
         ended = spacing.steps(SCHEDULE, 6, sigma_curve=curve, sigma_min=0.1, final_sigmas_type="sigma_min")
         assert len(ended.timesteps) == 6
         assert ended.sigmas[-1] == 0.1
+        assert ended.sigmas[-2] > 0.2  # the curve's own end, a rounding away from 0.1, starts no step
+    assert spacing.custom(SCHEDULE, [14.0, 0.8, 0.5], final_sigmas_type="sigma_min").sigmas.tolist() == [14, 0.8, 0.5]
+
+
+def test_a_flow_shifted_below_its_smallest_sigma_ends_there() -> None:
+    shifted_twice = 0.25 / (1000 - 0.75)  # σ / (2 - σ) twice, from 1/1000
+    sigmas = spacing.steps(noise_schedule.RectifiedFlow(shift=0.5), 5, final_sigmas_type="sigma_min").sigmas
+    assert len(sigmas) == 6
+    np.testing.assert_allclose(sigmas[[0, -1]], [1, shifted_twice])
 
 
 def test_the_next_to_last_sigma_left_out() -> None:
@@ -127,6 +174,8 @@ def test_the_next_to_last_sigma_left_out() -> None:
 def test_ends_of_a_curve() -> None:
     sigmas = spacing.steps(SCHEDULE, 5, sigma_curve="karras", sigma_min=0.1, sigma_max=10.0, rho=3.0).sigmas
     np.testing.assert_allclose(sigmas[:-1], curves.karras(10.0, 0.1, 5, 3.0))
+    sigmas = spacing.steps(SCHEDULE, 5, "leading", 1, "karras").sigmas
+    np.testing.assert_allclose(sigmas[[0, -2]], SCHEDULE.sigmas[[801, 1]])
     sigmas = spacing.steps(SCHEDULE, 5, sigma_curve="polyexponential", rho=2.0).sigmas
     np.testing.assert_allclose(sigmas[:-1], curves.polyexponential(SCHEDULE.sigma_max, SCHEDULE.sigma_min, 5, 2.0))
 
@@ -161,15 +210,23 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ({"sigma_curve": "beta", "rho": 7.0}, "rho must be None for beta sigmas, got 7.0"),
         ({"sigma_curve": "karras", "rho": 0.0}, "rho must be a number from 0.1 to 100, got 0"),
         ({"sigma_curve": "karras", "sigma_min": 20.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
+        ({"sigma_curve": "karras", "sigma_min": 10.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
         ({"sigma_curve": "ays_sd15", "sigma_min": 0.1}, "ays_sigmas must be None for a flow model, and with"),
+        ({"sigma_curve": "ays_sd15", "sigma_max": 10.0}, "ays_sigmas must be None for a flow model, and with"),
+        ({"sigma_curve": "ays_sd15", "rho": 7.0}, "ays_sigmas must be None for a flow model, and with"),
+        ({"sigma_curve": "ays_sd15", "schedule": FLOW}, "ays_sigmas must be None for a flow model, and with"),
         ({"final_sigmas_type": "one"}, "final_sigmas_type must be one of 'zero', 'sigma_min', got 'one'"),
         (
             {"schedule": noise_schedule.discrete(1), "final_sigmas_type": "sigma_min"},
             "sigma_min must be below the first",
         ),
+        ({"schedule": noise_schedule.discrete(1)}, "must give sigmas that fall strictly to the last, got"),
         ({"schedule": FLOW, "timestep_spacing": "leading"}, "timestep_spacing must be one of 'linspace', 'trailing'"),
         ({"schedule": FLOW, "shift": 0.0}, "shift must be a finite number above 0, got 0"),
         ({"schedule": FLOW, "shift_terminal": 1.0}, "shift_terminal must be above 0 and below the first sigma 1"),
+        ({"schedule": FLOW, "shift_terminal": 0.0}, "shift_terminal must be above 0 and below the first sigma 1"),
+        ({"schedule": FLOW, "shift_terminal": -0.5}, "shift_terminal must be a number from 0 to 1, got -0.5"),
+        ({"schedule": FLOW, "shift_terminal": 1.5}, "shift_terminal must be a number from 0 to 1, got 1.5"),
         ({"schedule": FLOW, "sigma_curve": "lu"}, "sigma_max must be below 1 for a flow model with use_lu_lambdas"),
         ({"schedule": FLOW, "sigma_curve": "karras", "sigma_max": 2.0}, "sigma_max must be at most 1 for a flow"),
         ({"schedule": FLOW, "num_train_timesteps": 10}, "num_train_timesteps must be None for this model, got 10"),
@@ -180,6 +237,11 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> N
         spacing.steps(arguments.pop("schedule", SCHEDULE), 5, **arguments)
 
 
+def test_one_step_needs_a_sigma_below_it() -> None:
+    with pytest.raises(ValueError, match="sigma_min must be below the first sigma"):
+        spacing.steps(noise_schedule.discrete(1), 1, final_sigmas_type="sigma_min")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -188,6 +250,14 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> N
         ({"sigmas": []}, r"sigmas must hold at least one number in one dimension, got an array of shape \(0,\)"),
         ({"sigmas": [0.0]}, "sigmas must hold at least one noise level above 0, got none"),
         ({"sigmas": [float("inf"), 1.0]}, "sigmas must all be finite numbers from 0 to inf, got inf"),
+        # The first value at fault is named, with its neighbour where it is the order.
+        ({"sigmas": [3.0, 2.0, 2.5, 2.5, 1.0]}, "sigmas must fall strictly, got 2 before 2.5"),
+        ({"sigmas": [3.0, 2.0, 2.0, 2.5]}, "sigmas must fall strictly, got 2 before 2$"),
+        ({"sigmas": [1.0, 0.5, 0.0, 2.0, -1.0], "schedule": FLOW}, "finite numbers from 0 to 1, got 2"),
+        ({"sigmas": [0.0, -1.0, 2.0], "schedule": FLOW}, "finite numbers from 0 to 1, got -1"),
+        ({"sigmas": 5.0}, r"got an array of shape \(\)"),
+        ({"timesteps": [1500, 500], "schedule": FLOW}, "timesteps must all be finite numbers from 0 to 1000, got 1500"),
+        ({"timesteps": [500, -0.5], "schedule": FLOW}, "timesteps must all be finite numbers from 0 to 1000, got -0.5"),
         ({"sigmas": [[1.0, 0.5]]}, r"got an array of shape \(1, 2\)"),
         ({"timesteps": [1000, 0]}, "timesteps must all be finite numbers from 0 to 999, got 1000"),
         ({"timesteps": [5, 9]}, "timesteps must fall strictly, got 5 before 9"),
