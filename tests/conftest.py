@@ -1,4 +1,5 @@
 import os
+from typing import Any
 
 import hypothesis
 import pytest
@@ -9,7 +10,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # `pytest --hypothesis-profile thorough` draws twenty times as many configurations.
 hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
 
+COMPARED = "compared pictures"
+"""What a test notes of two runs of a pipeline that it compared: its classes, a label, and the largest difference."""
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how far apart the pictures were that this run compared; from the reports, which xdist's workers send too."""
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    seen = [
+        value
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == COMPARED
+    ]
+    if not seen:
+        return
+    classes = {each for comparison in seen for each in comparison["pipelines"]}
+    line = f"pictures compared {len(seen)} times, over {len(classes)} pipeline classes; largest difference"
+    for dtype in sorted({comparison["dtype"] for comparison in seen}, reverse=True):
+        worst = max((each for each in seen if each["dtype"] == dtype), key=lambda each: float(each["difference"]))
+        line += f" in {dtype} {worst['difference']:.1e} ({worst['label']}),"
+    terminalreporter.write_line(line.removesuffix(","))

@@ -3,12 +3,18 @@
 import json
 import string
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, UNet2DModel
+from numpy.typing import NDArray
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from tests.conftest import COMPARED
+
+Pictures = NDArray[np.float32]
 
 PROMPT_LENGTH = 16
 WIDTH = 16
@@ -29,6 +35,27 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class Comparison(Protocol):
+    def __call__(
+        self, label: str, pictures: Pictures, expected: Pictures, *pipelines: Any, dtype: str = "float32"
+    ) -> float: ...
+
+
+@pytest.fixture
+def difference(record_property: Callable[[str, object], None]) -> Comparison:
+    """The largest difference between the pictures of two runs, which the summary of the test run then counts in."""
+
+    def measured(label: str, pictures: Pictures, expected: Pictures, *pipelines: Any, dtype: str = "float32") -> float:
+        assert pictures.shape == expected.shape
+        largest = float(np.abs(pictures - expected).max())
+        names = [type(pipeline).__name__ for pipeline in pipelines]
+        label = f"{' and '.join(names)}: {label}"
+        record_property(COMPARED, {"pipelines": names, "label": label, "difference": largest, "dtype": dtype})
+        return largest
+
+    return measured
 
 
 def random_network(build: Callable[..., Any], *args: Any, **config: Any) -> Any:
