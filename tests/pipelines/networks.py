@@ -5,16 +5,24 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from transformers import (
     ClapTextConfig,
     ClapTextModelWithProjection,
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    GPT2Config,
+    GPT2Model,
     SpeechT5HifiGan,
     SpeechT5HifiGanConfig,
+    T5Config,
+    T5EncoderModel,
 )
 
-from .conftest import SMALL, WIDTH, random_network
+from .conftest import PROMPT_LENGTH, SMALL, WIDTH, random_network
 
 SIDE = 16  # of a picture, in pixels; its latents have half of it
 
@@ -28,21 +36,23 @@ def unet(in_channels: int = 4, **config: Any) -> Any:
         "cross_attention_dim": WIDTH,
         **config,
     }
-    return random_network(diffusers.UNet2DConditionModel, **SMALL, in_channels=in_channels, **given)
+    return random_network(diffusers.UNet2DConditionModel, **{**SMALL, "in_channels": in_channels, **given})
 
 
 XL_TIME = 4
 
 
-def xl_unet(in_channels: int = 4, ids: int = 6) -> Any:
-    """A network that is told sizes and cuts as well, `ids` numbers in all."""
-    width = ids * XL_TIME + WIDTH
-    return unet(
-        in_channels,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=XL_TIME,
-        projection_class_embeddings_input_dim=width,
-    )
+def xl_told(ids: int = 6) -> dict[str, Any]:
+    """How a network of Stable Diffusion XL is told sizes and cuts, `ids` numbers in all."""
+    return {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": XL_TIME,
+        "projection_class_embeddings_input_dim": ids * XL_TIME + WIDTH,
+    }
+
+
+def xl_unet(in_channels: int = 4, ids: int = 6, **config: Any) -> Any:
+    return unet(in_channels, **xl_told(ids), **config)
 
 
 @cache
@@ -60,11 +70,7 @@ def controlnet(**config: Any) -> Any:
 
 
 def xl_controlnet() -> Any:
-    return controlnet(
-        addition_embed_type="text_time",
-        addition_time_embed_dim=XL_TIME,
-        projection_class_embeddings_input_dim=6 * XL_TIME + WIDTH,
-    )
+    return controlnet(**xl_told())
 
 
 def awoken(network: Any) -> Any:
@@ -89,6 +95,10 @@ def pictures_encoder() -> Any:
         patch_size=4,
     )
     return random_network(CLIPVisionModelWithProjection, config)
+
+
+def pictures_reader() -> Any:
+    return CLIPImageProcessor(crop_size=SIDE, size=SIDE)
 
 
 @cache
@@ -218,4 +228,252 @@ def sound_unet() -> Any:
         class_embed_type="simple_projection",
         projection_class_embeddings_input_dim=WIDTH,
         class_embeddings_concat=True,
+    )
+
+
+@cache
+def union_controlnet() -> Any:
+    network = random_network(
+        diffusers.ControlNetUnionModel,
+        block_out_channels=(WIDTH,),
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D",),
+        cross_attention_dim=WIDTH,
+        conditioning_embedding_out_channels=(8, WIDTH),
+        num_control_type=2,
+        num_trans_channel=WIDTH,
+        num_trans_head=2,
+        num_proj_channel=WIDTH,
+        **xl_told(),
+    )
+    return awoken(network)
+
+
+@cache
+def small_controlnet(network: Any) -> Any:
+    """A ControlNet-XS for the network."""
+    return awoken(
+        random_network(
+            diffusers.ControlNetXSAdapter.from_unet,
+            network,
+            block_out_channels=[WIDTH],
+            num_attention_heads=4,
+            conditioning_embedding_out_channels=(8, WIDTH),
+        )
+    )
+
+
+@cache
+def sparse_controlnet() -> Any:
+    return awoken(
+        random_network(
+            diffusers.SparseControlNetModel,
+            block_out_channels=(WIDTH,),
+            layers_per_block=1,
+            attention_head_dim=4,
+            norm_num_groups=4,
+            down_block_types=("CrossAttnDownBlockMotion",),
+            cross_attention_dim=WIDTH,
+            conditioning_embedding_out_channels=(8, WIDTH),
+            motion_num_attention_heads=2,
+            motion_max_seq_length=8,
+        )
+    )
+
+
+@cache
+def allegro() -> Any:
+    return awoken(
+        random_network(
+            diffusers.AllegroTransformer3DModel,
+            num_attention_heads=2,
+            attention_head_dim=24,
+            num_layers=1,
+            cross_attention_dim=48,
+            caption_channels=WIDTH,
+            sample_height=4,
+            sample_width=4,
+            sample_frames=2,
+        )
+    )
+
+
+@cache
+def cogvideo() -> dict[str, Any]:
+    network = random_network(
+        diffusers.CogVideoXTransformer3DModel,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=8,
+        out_channels=4,
+        time_embed_dim=8,
+        text_embed_dim=WIDTH,
+        num_layers=1,
+        sample_width=2,
+        sample_height=2,
+        sample_frames=1,
+        max_text_seq_length=5,
+    )
+    autoencoder = random_network(
+        diffusers.AutoencoderKLCogVideoX,
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8,) * 4,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
+    return {"transformer": awoken(network), "vae": autoencoder}
+
+
+@cache
+def gpt2() -> Any:
+    return random_network(GPT2Model, GPT2Config(vocab_size=40, n_embd=WIDTH, n_layer=1, n_head=2))
+
+
+@cache
+def t5() -> Any:
+    config = T5Config(vocab_size=40, d_model=WIDTH, d_kv=8, d_ff=2 * WIDTH, num_layers=1, num_heads=2)
+    return random_network(T5EncoderModel, config)
+
+
+@cache
+def text_projection() -> Any:
+    """A text encoder with a projection, for the tokenizer that spells."""
+    given = CLIPTextConfig(
+        vocab_size=54,
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=PROMPT_LENGTH,
+        bos_token_id=52,
+        eos_token_id=53,
+        pad_token_id=53,
+    )
+    return random_network(CLIPTextModelWithProjection, given)
+
+
+@cache
+def unclip() -> dict[str, Any]:
+    network = unet(class_embed_type="projection", projection_class_embeddings_input_dim=2 * WIDTH)
+    normalizer = random_network(StableUnCLIPImageNormalizer, embedding_dim=WIDTH)
+    return {"unet": network, "image_normalizer": normalizer, "image_noising_scheduler": diffusers.DDPMScheduler()}
+
+
+@cache
+def prior() -> Any:
+    network = random_network(
+        diffusers.PriorTransformer,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        embedding_dim=WIDTH,
+        num_embeddings=PROMPT_LENGTH,
+        num_layers=1,
+    )
+    return awoken(network)
+
+
+@cache
+def unidiffuser() -> dict[str, Any]:
+    network = random_network(
+        diffusers.UniDiffuserModel,
+        text_dim=WIDTH,
+        clip_img_dim=WIDTH,
+        num_text_tokens=PROMPT_LENGTH,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        norm_num_groups=4,
+        sample_size=8,
+        patch_size=2,
+        use_patch_pos_embed=True,
+    )
+    decoder = random_network(
+        diffusers.UniDiffuserTextDecoder, PROMPT_LENGTH, WIDTH, vocab_size=40, n_embd=WIDTH, n_layer=1, n_head=2
+    )
+    return {"unet": awoken(network), "text_decoder": decoder, "image_encoder": pictures_encoder()}
+
+
+@cache
+def long_sound() -> dict[str, Any]:
+    """What Stable Audio is made of: it draws latents of a waveform, of three dimensions."""
+    transformer = random_network(
+        diffusers.StableAudioDiTModel,
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        num_key_value_attention_heads=2,
+        cross_attention_dim=WIDTH,
+        cross_attention_input_dim=WIDTH,
+        time_proj_dim=8,
+        global_states_input_dim=2 * WIDTH,
+    )
+    autoencoder = random_network(
+        diffusers.AutoencoderOobleck,
+        encoder_hidden_size=4,
+        downsampling_ratios=[1, 2],
+        channel_multiples=[1, 2],
+        decoder_channels=4,
+        decoder_input_channels=4,
+        audio_channels=2,
+        sampling_rate=32,
+    )
+    durations = random_network(diffusers.StableAudioProjectionModel, WIDTH, WIDTH, 0, 32)
+    return {"transformer": transformer, "vae": autoencoder, "projection_model": durations}
+
+
+@cache
+def wave_unet() -> Any:
+    """A network on waveforms, of three dimensions."""
+    return random_network(
+        diffusers.UNet1DModel,
+        sample_size=64,
+        sample_rate=64,
+        in_channels=2,
+        out_channels=2,
+        extra_in_channels=32,
+        # Not "fourier", which makes pictures of the last digit of a timestep.
+        time_embedding_type="positional",
+        down_block_types=("DownBlock1DNoSkip", "AttnDownBlock1D"),
+        up_block_types=("AttnUpBlock1D", "UpBlock1DNoSkip"),
+        block_out_channels=(32, 32),
+    )
+
+
+@cache
+def two_prompts_unet() -> Any:
+    """A network that is shown two descriptions of a sound."""
+    return random_network(
+        diffusers.AudioLDM2UNet2DConditionModel,
+        block_out_channels=(WIDTH,),
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
+        cross_attention_dim=((WIDTH, WIDTH),),
+    )
+
+
+@cache
+def packed() -> Any:
+    """A transformer on packed latents, whose scheduler is given sigmas."""
+    return random_network(
+        diffusers.BriaTransformer2DModel,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=[2, 2, 4],
     )

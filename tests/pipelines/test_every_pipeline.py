@@ -24,13 +24,15 @@ import torch
 import kdpm2
 
 from .conftest import Comparison, Pictures
-from .networks import patches, xl_unet
+from .networks import xl_unet
 from .rows import (
     ANCESTRAL,
     COVERED_ELSEWHERE,
+    FAILURES_OF_DIFFUSERS,
     HERE,
     KARRAS,
     NOT_COVERED,
+    REFUSED,
     SCHEDULERS,
     SIZE,
     STEPS,
@@ -38,6 +40,7 @@ from .rows import (
     TOLERANCE,
     XL_ABSENT,
     XL_PROMPTS,
+    Failure,
     Row,
 )
 
@@ -60,6 +63,7 @@ def built(row: Row, components: Mapping[str, Any]) -> Any:
     """The pipeline, with None for what its constructor asks for and a run does without."""
     # Its own autoencoder, since the upscaling pipeline writes into the configuration of the one it is given.
     own = {"vae": copy.deepcopy(components["vae"]), "scheduler": theirs(ANCESTRAL, row)}
+    own["prior_tokenizer"] = own["clip_tokenizer"] = components["tokenizer"]
     given = {**components, **own, **row.modules()}
     build = getattr(diffusers, row.pipeline)
     parameters = inspect.signature(build.__init__).parameters.values()
@@ -88,23 +92,25 @@ def seeded(seeds: tuple[int, ...]) -> torch.Generator | list[torch.Generator]:
 
 def drawn(pipeline: Any, scheduler: Any, row: Row, shift: int = 0, **options: Any) -> Pictures:
     pipeline.scheduler = scheduler
-    given = {"num_inference_steps": STEPS, "output_type": "np", **row.arguments, **options}
+    given = {"num_inference_steps": STEPS, **row.arguments, **options}
+    if "output_type" in inspect.signature(pipeline.__call__).parameters:
+        given = {"output_type": "np", **given}
     torch.manual_seed(row.seeds[0] + shift)  # for pipelines that give their generator to no step
     output = pipeline(**given, generator=seeded(tuple(seed + shift for seed in row.seeds)))[0]
     return np.asarray(output, dtype=np.float32)
 
 
 def dimensions_seen(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """How many dimensions the samples have that `step` is given from now on."""
-    seen, step = set[int](), scheduler.step
+    """How many dimensions the samples have that `step` is given from now on, by this scheduler and its copies."""
+    seen, step = set[int](), type(scheduler).step
 
     # Pipelines look at the signature.
     @functools.wraps(step)
-    def watched(model_output: Any, timestep: Any, sample: Any, *args: Any, **options: Any) -> Any:
+    def watched(self: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **options: Any) -> Any:
         seen.add(sample.ndim)
-        return step(model_output, timestep, sample, *args, **options)
+        return step(self, model_output, timestep, sample, *args, **options)
 
-    monkeypatch.setattr(scheduler, "step", watched)
+    monkeypatch.setattr(type(scheduler), "step", watched)
     return seen
 
 
@@ -202,17 +208,26 @@ def test_a_saved_pipeline_draws_the_same_in_a_new_process(
     check_varied(pictures, drawn(pipeline, pipeline.scheduler, row, shift=7))
 
 
+def installed(*failures: Failure) -> pytest.MarkDecorator:
+    here = [failure for failure in failures if hasattr(diffusers, failure.row.pipeline)]
+    return pytest.mark.parametrize("failure", here, ids=[failure.row.pipeline for failure in here])
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_pipeline_that_steps_the_scaled_sample_is_told_so(components: dict[str, Any], name: str) -> None:
-    """It gives `step` what `scale_model_input` returned, so with diffusers' scheduler it draws wrong pictures."""
-    row = Row(
-        "DiTPipeline",
-        lambda: {"transformer": patches(diffusers.DiTTransformer2DModel, num_embeds_ada_norm=1000)},
-        {"class_labels": [1, 2]},
-    )
+@installed(*FAILURES_OF_DIFFUSERS)
+def test_what_is_not_compared_fails_with_diffusers(components: dict[str, Any], failure: Failure, name: str) -> None:
+    pipeline = built(failure.row, components)
+    with pytest.raises(failure.error, match=failure.message):
+        drawn(pipeline, theirs(name, failure.row), failure.row)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@installed(*REFUSED)
+def test_what_is_refused_runs_with_diffusers(components: dict[str, Any], failure: Failure, name: str) -> None:
+    row = failure.row
     pipeline, scheduler = built(row, components), theirs(name, row)
     assert np.isfinite(drawn(pipeline, scheduler, row)).all()
-    with pytest.raises(ValueError, match="before scaling"):
+    with pytest.raises(failure.error, match=failure.message):
         drawn(pipeline, exchanged(scheduler), row)
 
 
