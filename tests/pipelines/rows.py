@@ -80,7 +80,7 @@ XL_PROMPTS = {
     "pooled_prompt_embeds": drawn_at_random(2, WIDTH, seed=4),
     "negative_pooled_prompt_embeds": drawn_at_random(2, WIDTH, seed=5),
 }
-WORDS = {"prompt": "red fox", "negative_prompt": "dull", "guidance_scale": 5.0}
+WORDS = {"prompt": ["red fox", "a blue bird"], "negative_prompt": ["dull", "grey"], "guidance_scale": 5.0}
 ONE_PROMPT, ONE_XL_PROMPT = (
     {name: value[:1] if isinstance(value, torch.Tensor) else value for name, value in prompts.items()}
     for prompts in (PROMPTS, XL_PROMPTS)
@@ -96,6 +96,7 @@ class Row(NamedTuple):
 
     seeds: One, or one a picture.
     dimensions: Of the sample that the pipeline gives to `step`.
+    pictures: How many it draws; two where it can.
     """
 
     pipeline: str
@@ -105,6 +106,7 @@ class Row(NamedTuple):
     seeds: tuple[int, ...] = (0,)
     schedulers: tuple[str, ...] = SCHEDULERS
     dimensions: int = 4
+    pictures: int = 2
 
 
 XL_ABSENT = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
@@ -126,6 +128,7 @@ TABLE: dict[str, Row] = {
         "StableDiffusionDepth2ImgPipeline",
         lambda: {"unet": unet(5)},
         {**PROMPTS, "image": IMAGES, "depth_map": CONTROLS[:, 0], "strength": 0.7},
+        seeds=(0, 1),
     ),
     "instruct": Row(
         "StableDiffusionInstructPix2PixPipeline",
@@ -137,16 +140,19 @@ TABLE: dict[str, Row] = {
         "StableDiffusionControlNetPipeline",
         lambda: {"unet": unet(), "controlnet": controlnet()},
         {**PROMPTS, "image": CONTROLS},
+        seeds=(0, 1),
     ),
     "controlnet, image": Row(
         "StableDiffusionControlNetImg2ImgPipeline",
         lambda: {"unet": unet(), "controlnet": controlnet()},
         {**PROMPTS, "image": IMAGES, "control_image": CONTROLS, "strength": 0.7, "control_guidance_end": 0.6},
+        seeds=(0, 1),
     ),
     "controlnet, inpaint": Row(
         "StableDiffusionControlNetInpaintPipeline",
         lambda: {"unet": unet(9), "controlnet": controlnet()},
         {**PROMPTS, **SIZE, "image": IMAGES, "mask_image": MASK, "control_image": CONTROLS},
+        seeds=(0, 1),
     ),
     "xl": Row(
         "StableDiffusionXLPipeline",
@@ -159,6 +165,7 @@ TABLE: dict[str, Row] = {
         "StableDiffusionXLImg2ImgPipeline",
         lambda: {**XL_ABSENT, "unet": xl_unet()},
         {**XL_PROMPTS, "image": IMAGES, "strength": 0.7},
+        seeds=(0, 1),
     ),
     "xl, inpaint": Row(
         "StableDiffusionXLInpaintPipeline",
@@ -176,6 +183,7 @@ TABLE: dict[str, Row] = {
         lambda: {**XL_ABSENT, "unet": xl_unet(), "controlnet": xl_controlnet()},
         {**XL_PROMPTS, "image": CONTROLS},
         KARRAS,
+        seeds=(0, 1),
     ),
     "xl, controlnet, image": Row(
         "StableDiffusionXLControlNetImg2ImgPipeline",
@@ -191,6 +199,7 @@ TABLE: dict[str, Row] = {
         "StableDiffusionAdapterPipeline",
         lambda: {"unet": unet(), "adapter": adapter()},
         {**PROMPTS, **SIZE, "image": CONTROLS},
+        seeds=(0, 1),
     ),
     "xl, adapter": Row(
         "StableDiffusionXLAdapterPipeline",
@@ -201,19 +210,23 @@ TABLE: dict[str, Row] = {
         "StableDiffusionImageVariationPipeline",
         lambda: {"unet": unet(), "image_encoder": pictures_encoder()},
         {"image": IMAGES},
+        seeds=(0, 1),
     ),
-    "pag": Row("StableDiffusionPAGPipeline", lambda: {"unet": unet()}, PROMPTS),
+    "pag": Row("StableDiffusionPAGPipeline", lambda: {"unet": unet()}, PROMPTS, seeds=(0, 1)),
     "pag, image": Row(
         "StableDiffusionPAGImg2ImgPipeline",
         lambda: {"unet": unet()},
         {**PROMPTS, "image": IMAGES, "strength": 0.7},
+        seeds=(0, 1),
     ),
     "pag, inpaint": Row(
         "StableDiffusionPAGInpaintPipeline",
         lambda: {"unet": unet()},
         {**PROMPTS, **SIZE, "image": IMAGES, "mask_image": MASK},
     ),
-    "pag, xl": Row("StableDiffusionXLPAGPipeline", lambda: {**XL_ABSENT, "unet": xl_unet()}, {**XL_PROMPTS, **SIZE}),
+    "pag, xl": Row(
+        "StableDiffusionXLPAGPipeline", lambda: {**XL_ABSENT, "unet": xl_unet()}, {**XL_PROMPTS, **SIZE}, seeds=(0, 1)
+    ),
     "pag, xl, image": Row(
         "StableDiffusionXLPAGImg2ImgPipeline",
         lambda: {**XL_ABSENT, "unet": xl_unet()},
@@ -244,20 +257,18 @@ TABLE: dict[str, Row] = {
         lambda: {**XL_ABSENT, "unet": xl_unet(), "controlnet": xl_controlnet()},
         {**XL_PROMPTS, "image": IMAGES, "control_image": CONTROLS},
     ),
-    "video": Row(
-        "TextToVideoSDPipeline",
-        lambda: {"unet": video_unet()},
-        {**PROMPTS, **SIZE, "num_frames": FRAMES},
-    ),
+    "video": Row("TextToVideoSDPipeline", lambda: {"unet": video_unet()}, {**PROMPTS, **SIZE, "num_frames": FRAMES}),
     "video, video": Row(
         "VideoToVideoSDPipeline",
         lambda: {"unet": video_unet()},
         {**ONE_PROMPT, "video": CONTROLS[None], "strength": 0.7},
+        pictures=1,
     ),
     "motion, controlnet": Row(
         "AnimateDiffControlNetPipeline",
         lambda: {"unet": unet(), "motion_adapter": motion_adapter(), "controlnet": controlnet()},
         {**ONE_PROMPT, **SIZE, "num_frames": 2, "conditioning_frames": list(CONTROLS)},
+        pictures=1,
         dimensions=5,
     ),
     "motion, pag": Row(
@@ -281,7 +292,7 @@ TABLE: dict[str, Row] = {
     "transformer, video": Row(
         "LattePipeline",
         lambda: {**XL_ABSENT, "transformer": captioned(diffusers.LatteTransformer3DModel, video_length=FRAMES)},
-        {**ONE_PROMPT, **SIZE, "video_length": FRAMES, "negative_prompt": None},
+        {**PROMPTS, **SIZE, "video_length": FRAMES, "negative_prompt": None},
         dimensions=5,
     ),
     "sound": Row(
@@ -294,7 +305,7 @@ TABLE: dict[str, Row] = {
         {**SOUND_PROMPTS, "audio_length_in_s": 0.005},
         seeds=(0, 1),
     ),
-    "text and depth": Row("StableDiffusionLDM3DPipeline", lambda: {"unet": unet()}, PROMPTS),
+    "text and depth": Row("StableDiffusionLDM3DPipeline", lambda: {"unet": unet()}, PROMPTS, seeds=(0, 1)),
     "safe": Row("StableDiffusionPipelineSafe", lambda: {"unet": unet()}, WORDS),
     "model editing": Row("StableDiffusionModelEditingPipeline", lambda: {"unet": unet()}, PROMPTS),
     "boxes": Row(
@@ -306,6 +317,7 @@ TABLE: dict[str, Row] = {
         "StableDiffusionInpaintPipelineLegacy",
         lambda: {"unet": unet()},
         {**PROMPTS, "image": IMAGES, "mask_image": MASK, "strength": 0.7},
+        seeds=(0, 1),
     ),
     "music": Row(
         "MusicLDMPipeline",
@@ -315,18 +327,22 @@ TABLE: dict[str, Row] = {
             "text_encoder": clap(),
         },
         {**SOUND_PROMPTS, "audio_length_in_s": 0.005},
+        seeds=(0, 1),
     ),
-    "text, alt": Row("AltDiffusionPipeline", lambda: {"unet": unet()}, PROMPTS),
+    "text, alt": Row("AltDiffusionPipeline", lambda: {"unet": unet()}, PROMPTS, seeds=(0, 1)),
     "image, alt": Row(
-        "AltDiffusionImg2ImgPipeline", lambda: {"unet": unet()}, {**PROMPTS, "image": IMAGES, "strength": 0.7}
+        "AltDiffusionImg2ImgPipeline",
+        lambda: {"unet": unet()},
+        {**PROMPTS, "image": IMAGES, "strength": 0.7},
+        seeds=(0, 1),
     ),
     "text, attended": Row(
         "StableDiffusionAttendAndExcitePipeline",
         lambda: {"unet": unet()},
-        {**WORDS, "token_indices": [1, 2], "attn_res": (8, 8), "thresholds": {0: 0.5}},
+        {**WORDS, "token_indices": [[1, 2], [2, 3]], "attn_res": (8, 8), "thresholds": {0: 0.5}},
     ),
     "text, semantic": Row(
-        "SemanticStableDiffusionPipeline", lambda: {"unet": unet()}, {"prompt": "red fox", "guidance_scale": 1.0}
+        "SemanticStableDiffusionPipeline", lambda: {"unet": unet()}, {"prompt": WORDS["prompt"], "guidance_scale": 1.0}
     ),
     "unclip": Row(
         "StableUnCLIPPipeline",
@@ -342,11 +358,13 @@ TABLE: dict[str, Row] = {
         "StableUnCLIPImg2ImgPipeline",
         lambda: {**unclip(), "image_encoder": pictures_encoder()},
         {**PROMPTS, **SIZE, "image_embeds": drawn_at_random(2, WIDTH, seed=6), "noise_level": 20},
+        seeds=(0, 1),
     ),
     "versatile, text": Row(
         "VersatileDiffusionTextToImagePipeline",
         lambda: {"image_unet": unet(), "text_encoder": text_projection()},
         {**WORDS, **SIZE},
+        seeds=(0, 1),
     ),
     "versatile, image": Row(
         "VersatileDiffusionImageVariationPipeline",
@@ -393,6 +411,7 @@ TABLE: dict[str, Row] = {
             "control_mode": 1,
             "strength": 0.7,
         },
+        seeds=(0, 1),
     ),
     "boxes, image": Row(
         "StableDiffusionGLIGENTextImagePipeline",
@@ -402,7 +421,7 @@ TABLE: dict[str, Row] = {
     "motion, sparse controlnet": Row(
         "AnimateDiffSparseControlNetPipeline",
         lambda: {"unet": unet(), "motion_adapter": motion_adapter(), "controlnet": sparse_controlnet()},
-        {**ONE_PROMPT, **SIZE, "num_frames": 2, "conditioning_frames": [PICTURE]},
+        {**PROMPTS, **SIZE, "num_frames": 2, "conditioning_frames": [PICTURE]},
         dimensions=5,
     ),
     "transformer, long video": Row(
@@ -425,6 +444,7 @@ TABLE: dict[str, Row] = {
         lambda: {**XL_ABSENT, **cogvideo()},
         {**PROMPTS, **SIZE, "control_video": [[PICTURE], [PICTURE]]},
         dimensions=5,
+        seeds=(0, 1),
     ),
     "sound, two prompts": Row(
         "AudioLDM2Pipeline",
@@ -443,6 +463,7 @@ TABLE: dict[str, Row] = {
             "negative_attention_mask": torch.ones(2, 5),
             "audio_length_in_s": 0.005,
         },
+        seeds=(0, 1),
     ),
     "sound, long": Row("StableAudioPipeline", long_sound, {**PROMPTS, "output_type": "np"}, seeds=(0, 1), dimensions=3),
     "sound, waveform": Row(
@@ -590,7 +611,7 @@ NOT_COVERED = {
     # Pipelines that need packages besides those that diffusers does: sentencepiece, onnxruntime
     **same_loop("pag, xl", "KolorsPAGPipeline", "KolorsPipeline"),
     **same_loop("xl, image", "KolorsImg2ImgPipeline"),
-    **same_loop("upscale", "OnnxStableDiffusionUpscalePipeline"),
+    "OnnxStableDiffusionUpscalePipeline": "multiplies an array by init_noise_sigma, a tensor in diffusers' KDPM2",
     # Pipelines of flows, which hand on more than diffusers' class takes; see test_flow_models.py
     **reasons(
         "reads the shift of a flow from its scheduler's configuration, where diffusers' KDPM2 has none",

@@ -133,6 +133,7 @@ def test_the_pictures_are_those_of_diffusers(
     expected = drawn(pipeline, scheduler, row)
     pictures = drawn(pipeline, ours, row)
     assert dimensions == their_dimensions == {row.dimensions}
+    assert len(pictures) == row.pictures
     assert difference(f"{title}, {name}", pictures, expected, pipeline) <= TOLERANCE
     if name == ANCESTRAL:
         check_varied(pictures, drawn(pipeline, pipeline.scheduler, row, shift=7))
@@ -193,6 +194,71 @@ def test_a_callback_sees_and_changes_every_stage(
     check_varied(pictures, drawn(pipeline, pipeline.scheduler, row))
 
 
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("title", ["xl", "xl, image"])
+@pytest.mark.parametrize("last", [0, 1])  # a stage that ends on a midpoint, and one that ends a step
+def test_a_run_broken_off_leaves_no_trace(
+    components: dict[str, Any], title: str, name: str, last: int, difference: Comparison
+) -> None:
+    def break_off(_: Any, stage: int, *__: Any) -> dict[str, Any]:
+        if stage == last:
+            raise BrokenOffError
+        return {}
+
+    def interrupt(pipeline: Any, stage: int, *__: Any) -> dict[str, Any]:
+        pipeline._interrupt = stage == last
+        return {}
+
+    row = TABLE[title]
+    pipeline, scheduler = built(row, components), theirs(name, row)
+    ours, fresh = exchanged(scheduler), drawn(pipeline, exchanged(scheduler), row)
+    with pytest.raises(BrokenOffError):
+        drawn(pipeline, ours, row, callback_on_step_end=break_off)
+    np.testing.assert_array_equal(drawn(pipeline, ours, row), fresh)
+
+    expected, pictures = (drawn(pipeline, each, row, callback_on_step_end=interrupt) for each in (scheduler, ours))
+    assert difference(f"{title}, interrupted after stage {last}, {name}", pictures, expected, pipeline) <= TOLERANCE
+    assert np.abs(pictures - fresh).max() > 50 * TOLERANCE
+    np.testing.assert_array_equal(drawn(pipeline, ours, row), fresh)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_pipelines_take_turns_with_one_scheduler(components: dict[str, Any], name: str, difference: Comparison) -> None:
+    rows = TABLE["xl"], TABLE["xl, image"]
+    reference = theirs(name, rows[0])
+    pipeline = built(rows[0], components)
+    pipeline.scheduler = shared = exchanged(reference)
+    both = pipeline, diffusers.AutoPipelineForImage2Image.from_pipe(pipeline)
+    both[1].set_progress_bar_config(disable=True)
+    assert both[1].scheduler is shared
+    expected = [drawn(each, reference, row) for each, row in zip(both, rows, strict=True)]
+    for turn in (0, 1, 0):
+        pictures = drawn(both[turn], shared, rows[turn])
+        assert difference(f"one scheduler for two, {name}", pictures, expected[turn], both[turn]) <= TOLERANCE
+    check_varied(*expected)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_run_within_a_run_needs_a_scheduler_of_its_own(components: dict[str, Any], name: str) -> None:
+    row = TABLE["xl"]
+    outer, inner, scheduler = built(row, components), built(row, components), theirs(name, row)
+    alone = drawn(outer, exchanged(scheduler), row)
+    own, within = exchanged(scheduler), list[Pictures]()
+
+    def draw_another(_: Any, stage: int, *__: Any) -> dict[str, Any]:
+        within.append(drawn(inner, own, row))
+        return {}
+
+    np.testing.assert_array_equal(drawn(outer, exchanged(scheduler), row, callback_on_step_end=draw_another), alone)
+    assert len(within) == 2 * STEPS - 1
+    for pictures in within:
+        np.testing.assert_array_equal(pictures, alone)
+
+
 def test_a_saved_pipeline_draws_the_same_in_a_new_process(
     components: dict[str, Any], tmp_path: Path, difference: Comparison
 ) -> None:
@@ -231,6 +297,9 @@ def test_what_is_refused_runs_with_diffusers(components: dict[str, Any], failure
         drawn(pipeline, exchanged(scheduler), row)
 
 
+ADMITTING = r"KarrasDiffusionSchedulers|SchedulerMixin|KDPM2"
+
+
 def admitted() -> set[str]:
     """The pipelines of the installed diffusers whose constructor says that it takes the reference's class, or any.
 
@@ -247,7 +316,8 @@ def admitted() -> set[str]:
         )
     }
     for path in Path(diffusers.__file__).parent.glob("pipelines/**/*.py"):
-        for build in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for build in ast.walk(ast.parse(text)) if re.search(ADMITTING, text) else ():
             if isinstance(build, ast.ClassDef) and "Pipeline" in build.name and not build.name.startswith("Flax"):
                 names |= {
                     build.name
@@ -266,7 +336,7 @@ def admits(annotation: Any) -> bool:
     if annotation in (None, inspect.Parameter.empty):
         return True
     text = ast.unparse(annotation) if isinstance(annotation, ast.AST) else str(annotation)
-    return re.search(r"KarrasDiffusionSchedulers|KDPM2|SchedulerMixin|Any\b", text) is not None
+    return re.search(ADMITTING, text) is not None
 
 
 def test_every_pipeline_that_admits_the_reference_is_covered_or_has_a_reason() -> None:
@@ -279,7 +349,7 @@ def test_every_pipeline_that_admits_the_reference_is_covered_or_has_a_reason() -
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("title", ["text, guidance rescaled", "xl"])
+@pytest.mark.parametrize("title", ["text, guidance rescaled", "xl", "controlnet, image", "motion, pag", "sound"])
 def test_bfloat16_rounds_no_worse_than_with_diffusers(
     components: dict[str, Any], title: str, name: str, difference: Comparison
 ) -> None:
@@ -296,8 +366,9 @@ def test_bfloat16_rounds_no_worse_than_with_diffusers(
     half = row._replace(arguments=given)
     expected, pictures = drawn(pipeline, scheduler, half), drawn(pipeline, exchanged(scheduler), half)
     largest = difference(f"{title}, {name}", pictures, expected, pipeline, dtype="bfloat16")
-    # Each stage rounds its sample and the network's input, and each of a picture's values lies between 0 and 1.
-    assert largest <= 2 * (2 * STEPS - 1) * torch.finfo(torch.bfloat16).eps
-    error, their_error = (np.sqrt(np.mean((rounded - exact) ** 2)) for rounded in (pictures, expected))
-    assert error <= 1.25 * their_error
+    errors, their_errors = (np.abs(rounded - exact) for rounded in (pictures, expected))
+    assert errors.max() <= 2 * their_errors.max()
+    assert np.sqrt(np.mean(errors**2)) <= 1.25 * np.sqrt(np.mean(their_errors**2))
+    # As close to one another as either is to the exact pictures, which are far closer to those of no other seed.
+    assert largest <= 2 * their_errors.max() < 0.5 * np.ptp(exact)
     check_varied(pictures, drawn(pipeline, pipeline.scheduler, half, shift=7))
