@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdpm2 import curves, noise_schedule, spacing
@@ -31,6 +31,7 @@ def test_offset_stops_at_the_last_trained_timestep() -> None:
     assert timesteps(20, "leading", steps_offset=200)[:2] == [999, 949]
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(2, 1000),
     timestep_spacing=st.sampled_from(["linspace", "leading", "trailing"]),
@@ -235,6 +236,12 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
 def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spacing.steps(arguments.pop("schedule", SCHEDULE), 5, **arguments)
+
+
+def test_a_curve_beyond_float64_is_refused() -> None:
+    far = noise_schedule.EDM(sigma_max=1e300)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="must give sigmas that fall strictly"):
+        spacing.steps(far, 5, sigma_curve="karras", rho=0.1)
 
 
 def test_one_step_needs_a_sigma_below_it() -> None:

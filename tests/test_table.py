@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdpm2 import noise_schedule, spacing, table
@@ -31,6 +31,7 @@ configurations = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(configurations)
 def test_every_table(configuration: dict[str, Any]) -> None:
     made = make(**configuration)
