@@ -9,7 +9,7 @@ PYTHONS := 3.10 3.11 3.12 3.13
 CORE := $(PYTHONS:%=test-core-%) test-core-oldest
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule prediction spacing table))
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint train bench pictures
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench pictures
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -49,6 +49,10 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutate: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutate]'
+	$(BIN)/python tests/mutation/run.py
 
 train: .venv/installed
 	$(BIN)/python training/train.py
