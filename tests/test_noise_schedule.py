@@ -29,8 +29,8 @@ def test_linear_betas_are_those_of_torch() -> None:
 
 
 def test_scaled_linear_betas_are_linear_in_the_root() -> None:
-    betas = noise_schedule.discrete(100, 0.01, 0.25, "scaled_linear").betas
-    np.testing.assert_allclose(betas, np.linspace(0.1, 0.5, 100) ** 2, rtol=1e-6)
+    betas = noise_schedule.discrete(100, 0.01, 0.09, "scaled_linear").betas
+    np.testing.assert_allclose(betas, np.linspace(0.1, 0.3, 100) ** 2, rtol=1e-6)
 
 
 def test_trained_betas_are_taken_as_they_are() -> None:

@@ -188,6 +188,11 @@ def test_uniform_lambda() -> None:
     np.testing.assert_allclose(np.diff(np.log((1 - flow) / flow), 2), 0, atol=1e-9)
 
 
+def test_ten_steps_of_align_your_steps_are_those_of_the_paper() -> None:
+    paper = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152]
+    np.testing.assert_allclose(spacing.steps(SCHEDULE, 10, sigma_curve="ays_sd15").sigmas, [*paper, 0])
+
+
 def test_sigmas_and_timesteps_of_ones_own() -> None:
     own = [14.0, 3.0, 0.5]
     for sigmas in (own, [*own, 0.0], np.array(own), tuple(own)):
