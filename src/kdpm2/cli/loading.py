@@ -27,22 +27,22 @@ def load_pipeline(option: str, name: str) -> Any:
     with loading(option, name):
         index = DiffusionPipeline.load_config(name, local_files_only=is_folder)
     # Before the download, which runs code of the pipeline's own in some releases.
-    with loading(option, name, ValueError):
+    with loading(option, name, (ValueError, ImportError, RuntimeError)):  # the last two from diffusers' lazy modules
         libraries = _checked_libraries(index)
     with loading(option, name):
         folder = Path(name if is_folder else DiffusionPipeline.download(name, **safe))
-    with loading(option, name, ValueError):
+    with loading(option, name, (ValueError,)):
         _check_files(folder, libraries)
     with loading(option, name), _on_its_own():
         return DiffusionPipeline.from_pretrained(folder, local_files_only=True, **safe)
 
 
 @contextmanager
-def loading(option: str, name: str, errors: type[Exception] = Exception) -> Iterator[None]:
+def loading(option: str, name: str, errors: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
     """End the command with a message about what cannot be loaded.
 
     In a library a broken file surfaces as anything from a KeyError to a SafetensorError, so that all of its errors
-    count. Only its calls belong inside.
+    count, and only its calls belong inside: our own code names the few that it raises on purpose.
     """
     try:
         yield

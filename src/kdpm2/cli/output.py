@@ -33,7 +33,8 @@ def check(option: str, path: Path, suffixes: Collection[str], force: bool) -> No
 def written(option: str, path: Path, force: bool) -> Iterator[Path]:
     """A hidden name to write to, next to `path`, which takes its place once complete.
 
-    A run that is killed leaves what there was. A file that has appeared since `check` is overwritten only by `force`.
+    A run that is killed leaves what there was; after SIGKILL the hidden file may stay as well. A file that has appeared
+    since `check` is overwritten only by `force`.
     """
     with _errors_refused(option, path):
         handle, name = tempfile.mkstemp(prefix=".kdpm2-", suffix=path.suffix, dir=path.parent)
