@@ -548,7 +548,9 @@ FAILURES_OF_DIFFUSERS: tuple[Failure, ...] = (
     Failure(
         "slices alphas by its timesteps, which are not integers",
         Row(
-            "TextToVideoZeroPipeline", lambda: {"unet": unet()}, {**WORDS, **SIZE, "video_length": 2, "t0": 1, "t1": 2}
+            "TextToVideoZeroPipeline",
+            lambda: {"unet": unet()},
+            {"prompt": "red fox", **SIZE, "video_length": 2, "t0": 1, "t1": 2},
         ),
         TypeError,
         "slice indices must be integers",

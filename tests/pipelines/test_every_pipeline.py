@@ -1,8 +1,10 @@
 """Every kind of pipeline that diffusers would run with its own KDPM2 draws the same pictures with kdpm2's.
 
-Each row of the table is a real pipeline with small random networks, run once with diffusers' scheduler and once with
-ours. So that saturated or constant pictures hide nothing, each run shows as well that its pictures vary and depend on
-the seed. Stable Diffusion's text-to-image, image-to-image and inpainting, and DDPM, are in `test_same_pictures.py`.
+Each row of the table in `rows.py` is a real pipeline with small random networks, run once with diffusers' scheduler and
+once with ours. Every sample that is stepped on the way is compared as well as the pictures, since the last noise level
+of a run hardly shows in them. So that saturated or constant pictures hide nothing, each run shows as well that its
+pictures vary and depend on the seed. Stable Diffusion's text-to-image, image-to-image and inpainting, and DDPM, are in
+`test_same_pictures.py`.
 """
 
 import ast
@@ -100,14 +102,14 @@ def drawn(pipeline: Any, scheduler: Any, row: Row, shift: int = 0, **options: An
     return np.asarray(output, dtype=np.float32)
 
 
-def dimensions_seen(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """How many dimensions the samples have that `step` is given from now on, by this scheduler and its copies."""
-    seen, step = set[int](), type(scheduler).step
+def stages_seen(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, torch.Tensor]]:
+    """The timesteps and samples that `step` is given from now on, by this scheduler and its copies."""
+    seen, step = list[tuple[float, torch.Tensor]](), type(scheduler).step
 
     # Pipelines look at the signature.
     @functools.wraps(step)
     def watched(self: Any, model_output: Any, timestep: Any, sample: Any, *args: Any, **options: Any) -> Any:
-        seen.add(sample.ndim)
+        seen.append((float(timestep), sample.detach().clone()))
         return step(self, model_output, timestep, sample, *args, **options)
 
     monkeypatch.setattr(type(scheduler), "step", watched)
@@ -129,10 +131,15 @@ def test_the_pictures_are_those_of_diffusers(
     row = TABLE[title]
     pipeline, scheduler = built(row, components), theirs(name, row)
     ours = exchanged(scheduler)
-    their_dimensions, dimensions = (dimensions_seen(each, monkeypatch) for each in (scheduler, ours))
-    expected = drawn(pipeline, scheduler, row)
-    pictures = drawn(pipeline, ours, row)
-    assert dimensions == their_dimensions == {row.dimensions}
+    with monkeypatch.context() as patch:
+        their_stages, stages = (stages_seen(each, patch) for each in (scheduler, ours))
+        expected = drawn(pipeline, scheduler, row)
+        pictures = drawn(pipeline, ours, row)
+    for (their_timestep, their_sample), (timestep, sample) in zip(their_stages, stages, strict=True):
+        assert timestep == pytest.approx(their_timestep, abs=1e-3)
+        assert sample.ndim == row.dimensions
+        level = their_sample.std()
+        torch.testing.assert_close(sample / level, their_sample / level, rtol=0, atol=TOLERANCE)
     assert len(pictures) == row.pictures
     assert difference(f"{title}, {name}", pictures, expected, pipeline) <= TOLERANCE
     if name == ANCESTRAL:
