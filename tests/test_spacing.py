@@ -243,10 +243,16 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> N
         spacing.steps(arguments.pop("schedule", SCHEDULE), 5, **arguments)
 
 
-def test_a_curve_beyond_float64_is_refused() -> None:
-    far = noise_schedule.EDM(sigma_max=1e300)
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="must give sigmas that fall strictly"):
-        spacing.steps(far, 5, sigma_curve="karras", rho=0.1)
+def test_sigmas_too_close_for_float64_are_refused() -> None:
+    with pytest.raises(ValueError, match="must give sigmas that fall strictly"):
+        spacing.steps(FLOW, 5, shift=1e18)
+
+
+def test_a_curve_ends_where_it_is_told_however_far_below_its_top() -> None:
+    far = noise_schedule.EDM(sigma_min=0.002, sigma_max=1e18)
+    sigmas = spacing.steps(far, 5, sigma_curve="karras", rho=0.1).sigmas
+    np.testing.assert_allclose(sigmas[[0, -2]], [1e18, 0.002])
+    assert np.all(np.diff(sigmas) < 0)
 
 
 def test_one_step_needs_a_sigma_below_it() -> None:
@@ -261,16 +267,16 @@ def test_one_step_needs_a_sigma_below_it() -> None:
         ({"sigmas": [1.0, 1.0]}, "sigmas must fall strictly, got 1 before 1"),
         ({"sigmas": []}, r"sigmas must hold at least one number in one dimension, got an array of shape \(0,\)"),
         ({"sigmas": [0.0]}, "sigmas must hold at least one noise level above 0, got none"),
-        ({"sigmas": [float("inf"), 1.0]}, "sigmas must all be finite numbers from 0 to inf, got inf"),
+        ({"sigmas": [float("inf"), 1.0]}, "sigmas must all be finite numbers from 0 to 1e\\+18, got inf"),
         # The first value at fault is named, with its neighbour where it is the order.
         ({"sigmas": [3.0, 2.0, 2.5, 2.5, 1.0]}, "sigmas must fall strictly, got 2 before 2.5"),
         ({"sigmas": [3.0, 2.0, 2.0, 2.5]}, "sigmas must fall strictly, got 2 before 2$"),
         ({"sigmas": [1.0, 0.5, 0.0, 2.0, -1.0], "schedule": FLOW}, "finite numbers from 0 to 1, got 2"),
         ({"sigmas": [0.0, -1.0, 2.0], "schedule": FLOW}, "finite numbers from 0 to 1, got -1"),
-        ({"sigmas": 5.0}, r"got an array of shape \(\)"),
+        ({"sigmas": np.array(5.0)}, r"got an array of shape \(\)"),
         ({"timesteps": [1500, 500], "schedule": FLOW}, "timesteps must all be finite numbers from 0 to 1000, got 1500"),
         ({"timesteps": [500, -0.5], "schedule": FLOW}, "timesteps must all be finite numbers from 0 to 1000, got -0.5"),
-        ({"sigmas": [[1.0, 0.5]]}, r"got an array of shape \(1, 2\)"),
+        ({"sigmas": np.array([[1.0, 0.5]])}, r"got an array of shape \(1, 2\)"),
         ({"timesteps": [1000, 0]}, "timesteps must all be finite numbers from 0 to 999, got 1000"),
         ({"timesteps": [5, 9]}, "timesteps must fall strictly, got 5 before 9"),
         ({"sigmas": [1.5, 0.5], "schedule": FLOW}, "sigmas must all be finite numbers from 0 to 1, got 1.5"),

@@ -11,6 +11,9 @@ lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half th
 The sigmas of Align Your Steps are no curve between two ends but tables of eleven values, found by optimisation for
 three models; other numbers of steps are read off them linearly in log σ.
 
+All refuse, by name, ends that are not positive or rise, and a count that is no number of steps: TypeError for a wrong
+type, ValueError for a value out of range.
+
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 5:
       https://arxiv.org/abs/2206.00364
@@ -25,23 +28,41 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from kdpm2 import _check
+
 Floats = NDArray[np.float64]
+
+
+def _checked(sigma_max: float, sigma_min: float, count: int) -> tuple[float, float, int]:
+    high, low = _check.positive("sigma_max", sigma_max), _check.positive("sigma_min", sigma_min)
+    if low > high:
+        raise ValueError(f"sigma_min must be at most sigma_max={high:g}, got {low:g}")
+    return high, low, _check.integer("count", count, 1, _check.MOST_STEPS + 1)
+
+
+def _exponent(rho: float) -> float:
+    return _check.number("rho", rho, 0.1, 100)
 
 
 def karras(sigma_max: float, sigma_min: float, count: int, rho: float = 7.0) -> Floats:
     """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the power 1/rho."""
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    rho = _exponent(rho)
     u = np.linspace(0, 1, count)
     top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return np.asarray((top + u * (bottom - top)) ** rho)
+    return np.asarray(((1 - u) * top + u * bottom) ** rho)  # the end exactly, however far below the top
 
 
 def exponential(sigma_max: float, sigma_min: float, count: int) -> Floats:
     """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the logarithm."""
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
     return np.exp(np.linspace(np.log(sigma_max), np.log(sigma_min), count))
 
 
 def polyexponential(sigma_max: float, sigma_min: float, count: int, rho: float = 1.0) -> Floats:
     """`count` sigmas from `sigma_max` down to `sigma_min`, their logarithms along the power rho."""
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    rho = _exponent(rho)
     return np.asarray(sigma_min * np.exp(np.linspace(1, 0, count) ** rho * np.log(sigma_max / sigma_min)))
 
 
@@ -49,6 +70,8 @@ def beta(sigma_max: float, sigma_min: float, count: int, alpha: float = 0.6, bet
     """`count` sigmas from `sigma_max` down to `sigma_min`, at even quantiles of the Beta(alpha, beta) distribution."""
     from scipy.special import betaincinv  # half the package's import time, and only this curve needs it
 
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    alpha, beta = _check.number("alpha", alpha, 0.01, 100), _check.number("beta", beta, 0.01, 100)
     return np.asarray(sigma_min + (sigma_max - sigma_min) * betaincinv(alpha, beta, 1 - np.linspace(0, 1, count)))
 
 
@@ -57,6 +80,12 @@ def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Fl
 
     In a flow the signal is 1-σ, so that `sigma_max` has to be below 1; elsewhere it is 1.
     """
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    if _check.flag("flow", flow) and sigma_max >= 1:
+        raise ValueError(
+            "sigma_max must be below 1 for a flow model with use_lu_lambdas, since pure noise has no finite "
+            f"signal-to-noise ratio, got {sigma_max:g}: try 0.999"
+        )
     ends = np.array([sigma_max, sigma_min])
     start, stop = np.log(ends / (1 - ends)) if flow else np.log(ends)
     ratio = np.exp(np.linspace(start, stop, count))
@@ -72,7 +101,8 @@ ALIGN_YOUR_STEPS: dict[str, list[float]] = {
 
 def align_your_steps(model: str, count: int) -> Floats:
     """The sigmas at which `count` steps start, for "sd15", "sdxl" or "svd"; ten steps are those of the paper."""
-    table = np.log(ALIGN_YOUR_STEPS[model])
+    count = _check.integer("count", count, 1, _check.MOST_STEPS + 1)
+    table = np.log(ALIGN_YOUR_STEPS[_check.choice("model", model, ALIGN_YOUR_STEPS)])
     return np.exp(np.interp(np.linspace(0, 1, count + 1)[:-1], np.linspace(0, 1, len(table)), table))
 
 

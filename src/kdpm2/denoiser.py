@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kdpm2 import _check
+from kdpm2._check_tensor import floating
 from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned
 from kdpm2.prediction import affine, checked, input_scale
 
@@ -47,8 +49,6 @@ class Denoiser:
     def __init__(self, network: Network, schedule: NoiseSchedule, prediction_type: str = "epsilon") -> None:
         if not callable(network):
             raise TypeError(f"network must be callable, got {_check.shown(network)}")
-        if not isinstance(schedule, NoiseSchedule):
-            raise TypeError(f"schedule must be one of kdpm2.noise_schedule, got {_check.shown(schedule)}")
         self.network = network
         self.schedule = schedule
         self.prediction_type = checked(schedule, prediction_type)
@@ -62,8 +62,12 @@ class Denoiser:
             x: Shape (B, ...), floating point: noisy samples.
             sigma: Shape (B,) or (): their noise levels, positive.
             conditioning: Passed on to the network.
+
+        Raises:
+            TypeError: If `x` or `sigma` is no such tensor.
+            ValueError: If `sigma` has another shape, or a noise level is out of range.
         """
-        levels = sigma.detach().double().cpu().numpy()
+        levels = _levels(self.schedule, floating("x", x), sigma)
         p, q = affine(self.schedule, self.prediction_type, levels)
         scale, timestep = input_scale(self.schedule, levels), self.schedule.timestep(levels)
 
@@ -80,10 +84,31 @@ class Denoiser:
         output: Any = self.network(x, timestep, **conditioning)
         if not isinstance(output, torch.Tensor):
             output = output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
-        if not isinstance(output, torch.Tensor) or output.shape != x.shape:
-            got = f"one of shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else _check.shown(output)
-            raise ValueError(f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {got}")
-        return output
+        if not isinstance(output, torch.Tensor) or output.is_nested or output.shape != x.shape:
+            raise ValueError(
+                f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {_described(output)}"
+            )
+        return floating("what the model returns", output)
+
+
+def _levels(schedule: NoiseSchedule, x: torch.Tensor, sigma: Any) -> NDArray[np.float64]:
+    """The noise levels as an array of the shape of `sigma`."""
+    if not isinstance(sigma, torch.Tensor) or sigma.is_nested:
+        raise TypeError(f"sigma must be a tensor of shape (B,) or (), got {_check.shown(sigma)}")
+    if not x.ndim:
+        raise ValueError("x must have the shape (B, ...), got ()")
+    if sigma.shape not in ((), (1,), x.shape[:1]):
+        raise ValueError(f"sigma must have the shape ({len(x)},) or () for x of {len(x)}, got {tuple(sigma.shape)}")
+    levels, high = (
+        _check.numbers("sigma", sigma.reshape(-1), most=max(len(x), 1)),
+        1 + 1e-6 if schedule.flow else _check.LARGEST,
+    )
+    wrong = levels[~((levels >= _check.SMALLEST) & (levels <= high))]
+    if len(wrong):
+        raise ValueError(
+            f"sigma must be a finite number above 0, from {_check.SMALLEST:g} to {high:g}, got {wrong[0]:g}"
+        )
+    return levels.reshape(tuple(sigma.shape))
 
 
 def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
@@ -98,7 +123,7 @@ def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
         ValueError: If `flow` contradicts a `Denoiser`.
     """
     if isinstance(model, Denoiser):
-        if flow not in (None, model.schedule.flow):
+        if flow is not None and _check.flag("flow", flow) != model.schedule.flow:
             raise ValueError(f"flow must be None or {model.schedule.flow} for this denoiser, got {flow}")
         return model
     flow = getattr(model, "flow", False) is True if flow is None else _check.flag("flow", flow)
@@ -160,6 +185,11 @@ def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
             )
         return {key: _stacked(key, uncond[key], cond[key], batch) for key in cond}
     if isinstance(uncond, torch.Tensor) and isinstance(cond, torch.Tensor):
+        if not (_dense(uncond) and _dense(cond) and uncond.device == cond.device and uncond.dtype == cond.dtype):
+            raise ValueError(
+                f"{name} must be dense tensors of one dtype and device in cond and uncond, "
+                f"got {_described(cond)} and {_described(uncond)}"
+            )
         if uncond.shape == cond.shape and cond.shape[:1] == (batch,):
             return torch.cat([uncond, cond])
         same = torch.equal(uncond, cond)
@@ -173,5 +203,13 @@ def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
     return cond
 
 
+def _dense(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+
+
 def _described(value: Any) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else _check.shown(value)
+    if not isinstance(value, torch.Tensor):
+        return _check.shown(value)
+    if not _dense(value):
+        return "a tensor that is not dense"
+    return f"one of shape {tuple(value.shape)}, {value.dtype} on {value.device}"

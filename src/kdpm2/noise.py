@@ -6,12 +6,15 @@ any device, since their numbers are the same everywhere.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kdpm2 import _check
+from kdpm2._check_tensor import FLOATING, floating
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
@@ -19,6 +22,8 @@ Seeds: TypeAlias = int | Sequence[int] | None
 NOISES = ("gaussian", "brownian")
 
 _LARGEST_SEED = 2**64 - 1
+_MOST_SEEDS = 100_000
+_LONGEST_SIDE = 2**40  # more than any memory holds
 _NOISE_OF_STEPS = 0x5DEECE66D1B54A32  # any number that no seed is likely to differ from another by
 # To which torchsde rounds where it looks at a path.
 _DIGITS = 6
@@ -28,13 +33,16 @@ def checked_seeds(name: str, seeds: Any) -> int | list[int] | None:
     """One seed, a list of seeds, or None; TypeError or ValueError for anything else."""
     if seeds is None:
         return None
-    if isinstance(seeds, np.ndarray):
-        seeds = seeds.tolist()
-    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Sequence):
+    if isinstance(seeds, np.ndarray) and seeds.ndim:
+        seeds = seeds[: _MOST_SEEDS + 1].tolist()
+    if isinstance(seeds, (str, bytes, bytearray, memoryview)) or not isinstance(seeds, Sequence):
         return _check.integer(name, seeds, 0, _LARGEST_SEED)
-    if not len(seeds):
+    held = list(islice(seeds, _MOST_SEEDS + 1))  # a length need not be true
+    if not held:
         raise ValueError(f"{name} must be an integer or hold one for each sample, got none")
-    return [_check.integer(f"each of {name}", seed, 0, _LARGEST_SEED) for seed in seeds]
+    if len(held) > _MOST_SEEDS:
+        raise ValueError(f"{name} must hold at most {_MOST_SEEDS} integers, got more")
+    return [_check.integer(f"each of {name}", seed, 0, _LARGEST_SEED) for seed in held]
 
 
 def seeded(seeds: Seeds) -> Generators:
@@ -43,6 +51,7 @@ def seeded(seeds: Seeds) -> Generators:
     A seed's numbers are others than those of a generator with that seed, from which the initial sample is mostly drawn:
     the first step would otherwise add the very noise that the run starts from.
     """
+    seeds = checked_seeds("seeds", seeds)
     if seeds is None:
         return None
     if isinstance(seeds, int):
@@ -96,14 +105,19 @@ class Brownian:
 
     def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
         self._seeds = checked_seeds("seeds", seeds)
+        floating("like", like)
         self._shape, self._dtype, self._device = like.shape, like.dtype, like.device
         if isinstance(self._seeds, list) and tuple(like.shape[:1]) != (len(self._seeds),):
             raise ValueError(
                 f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(self._seeds)}"
             )
-        self._low, self._high = round(float(sigma_min), _DIGITS), round(float(sigma_max), _DIGITS)
-        if not 0 <= self._low < self._high:
-            raise ValueError(f"sigma_max must be above sigma_min={sigma_min:g}, which is at least 0, got {sigma_max:g}")
+        low, high = (
+            _check.number(name, sigma, 0, _check.LARGEST)
+            for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max))
+        )
+        self._low, self._high = round(low, _DIGITS), round(high, _DIGITS)
+        if not self._low < self._high:
+            raise ValueError(f"sigma_max must be above sigma_min={low:g} by at least 1e-6, got {high:g}")
         if self._seeds is None:  # last, so that a refused call draws nothing
             self._seeds = drawn_seeds(None)
         self._trees = self._grown()
@@ -132,7 +146,8 @@ class Brownian:
             ValueError: If one of them is not on the path, or they are less than 1e-6 apart, which is as closely as the
                 path is known.
         """
-        start, end = round(float(sigma), _DIGITS), round(float(sigma_next), _DIGITS)
+        sigma, sigma_next = _check.finite("sigma", sigma), _check.finite("sigma_next", sigma_next)
+        start, end = round(sigma, _DIGITS), round(sigma_next, _DIGITS)
         if not (self._low <= start <= self._high and self._low <= end <= self._high):
             raise ValueError(
                 f"sigma and sigma_next must lie between {self._low:g} and {self._high:g}, "
@@ -144,6 +159,16 @@ class Brownian:
         path = torch.stack(paths) if isinstance(self._seeds, list) else paths[0]
         noise: torch.Tensor = path / abs(end - start) ** 0.5 * (1 if start < end else -1)
         return noise.to(self._device, self._dtype)
+
+
+def check_apart(name: str, sigmas: NDArray[np.float64], following: NDArray[np.float64]) -> None:
+    """Steps that draw from a Brownian path are as far apart as the path is known; ValueError otherwise."""
+    same = sigmas.round(_DIGITS) == following.round(_DIGITS)
+    if same.any():
+        raise ValueError(
+            f"{name} must be at least 1e-6 apart with noise='brownian', "
+            f"got {sigmas[same][0]:g} before {following[same][0]:g}"
+        )
 
 
 def gaussian(
@@ -164,6 +189,7 @@ def gaussian(
         TypeError: If `generator` is or holds something else.
         ValueError: If a list's length is not the batch size, or a generator's device cannot serve `device`.
     """
+    _check_drawable(shape, dtype, device)
     if generator is None:
         return _draw(shape, dtype, device, None)
     generators = _checked_generators(generator)
@@ -174,6 +200,18 @@ def gaussian(
         return _draw(shape, dtype, device, generators[0])
     _check_count(generators, shape)
     return torch.cat([_draw((1, *shape[1:]), dtype, device, g) for g in generators])
+
+
+def _check_drawable(shape: Any, dtype: Any, device: Any) -> None:
+    if not isinstance(device, torch.device):
+        raise TypeError(f"device must be a torch.device, got {_check.shown(device)}")
+    if not isinstance(dtype, torch.dtype) or dtype not in FLOATING:
+        raise TypeError(f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}")
+    if not isinstance(shape, (tuple, list)):
+        raise TypeError(f"shape must be a tuple of integers, got {_check.shown(shape)}")
+    for length in shape:
+        if type(length) is not int or not 0 <= length <= _LONGEST_SIDE:
+            _check.integer("each of shape", length, 0, _LONGEST_SIDE)
 
 
 def _check_count(generators: list[torch.Generator], shape: Sequence[int]) -> None:

@@ -39,6 +39,7 @@ from kdpm2 import _check
 
 Floats = NDArray[np.float64]
 
+_LARGEST_EXPONENT = 700  # of e, that is finite
 _MAX_COSINE_BETA = 0.999
 # float16's smallest number: as near to no signal as keeps the last sigma finite, 4096; diffusers' value.
 _ZERO_SNR_ALPHA_CUMPROD = np.float32(2**-24)
@@ -77,7 +78,7 @@ class NoiseSchedule(ABC):
 
     def alpha(self, sigma: ArrayLike) -> Floats:
         """What the data is multiplied by at each noise level."""
-        return np.ones_like(sigma, dtype=np.float64)
+        return np.ones_like(_check.elements("sigma", sigma))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,7 @@ class VariancePreserving(NoiseSchedule):
         continuous: Whether the network is conditioned on log(σ)/4, as EDM's are, rather than on the timestep.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If the sigmas would be zero, infinite, or not increasing.
     """
 
@@ -100,6 +102,15 @@ class VariancePreserving(NoiseSchedule):
     family: ClassVar[str] = "vp"
 
     def __post_init__(self) -> None:
+        for name in ("betas", "alphas_cumprod"):
+            array = getattr(self, name)
+            if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 1 or not len(array):
+                raise TypeError(f"{name} must be a float32 array of shape (T,), got {_check.shown(array)}")
+        if len(self.betas) != len(self.alphas_cumprod):
+            raise ValueError(
+                f"betas must be as many as alphas_cumprod, {len(self.alphas_cumprod)}, got {len(self.betas)}"
+            )
+        _check.flag("continuous", self.continuous)
         exact = self.alphas_cumprod.astype(np.float64)
         if not (exact[-1] > 0 and exact[0] < 1 and np.all(np.diff(exact) < 0)):
             raise ValueError(
@@ -134,7 +145,7 @@ class VariancePreserving(NoiseSchedule):
 
     def spaced_sigma(self, timestep: ArrayLike) -> Floats:
         """Noise level at each training timestep; whole ones give the trained sigmas exactly."""
-        return np.asarray(np.interp(np.asarray(timestep), np.arange(len(self)), self.sigmas))
+        return np.asarray(np.interp(_check.elements("timestep", timestep), np.arange(len(self)), self.sigmas))
 
     def sigma(self, timestep: ArrayLike) -> Floats:
         """Noise level at each timestep, the inverse of `timestep`; trained timesteps give trained sigmas exactly."""
@@ -144,7 +155,7 @@ class VariancePreserving(NoiseSchedule):
         """Timestep of each positive noise level, fractional between trained ones; log(σ)/4 if `continuous`."""
         if self.continuous:
             return _quarter_log(sigma)
-        return np.asarray(np.interp(np.log(sigma), self.log_sigmas, np.arange(len(self))))
+        return np.asarray(np.interp(_log(sigma), self.log_sigmas, np.arange(len(self))))
 
 
 @dataclass(frozen=True)
@@ -167,8 +178,8 @@ class RectifiedFlow(NoiseSchedule):
     flow = True
 
     def __post_init__(self) -> None:
-        _check.integer("num_train_timesteps", self.num_train_timesteps, 1)
-        _check.positive("flow_shift", self.shift)
+        object.__setattr__(self, "num_train_timesteps", _check.count("num_train_timesteps", self.num_train_timesteps))
+        object.__setattr__(self, "shift", _check.positive("flow_shift", self.shift))
 
     @property
     def sigma_min(self) -> float:
@@ -182,15 +193,15 @@ class RectifiedFlow(NoiseSchedule):
 
     def sigma(self, timestep: ArrayLike) -> Floats:
         """Timestep / T."""
-        return np.asarray(timestep, dtype=np.float64) / self.num_train_timesteps
+        return _check.elements("timestep", timestep) / self.num_train_timesteps
 
     def timestep(self, sigma: ArrayLike) -> Floats:
         """σ·T."""
-        return np.asarray(sigma, dtype=np.float64) * self.num_train_timesteps
+        return _check.elements("sigma", sigma) * self.num_train_timesteps
 
     def alpha(self, sigma: ArrayLike) -> Floats:
         """1 - σ."""
-        return 1 - np.asarray(sigma, dtype=np.float64)
+        return 1 - _check.elements("sigma", sigma)
 
 
 @dataclass(frozen=True)
@@ -214,10 +225,10 @@ class EDM(NoiseSchedule):
     family: ClassVar[str] = "edm"
 
     def __post_init__(self) -> None:
-        low = _check.positive("sigma_min", self.sigma_min)
-        if _check.positive("sigma_max", self.sigma_max) <= low:
-            raise ValueError(f"sigma_max must be above sigma_min={low:g}, got {self.sigma_max:g}")
-        _check.positive("sigma_data", self.sigma_data)
+        for name in ("sigma_min", "sigma_max", "sigma_data"):
+            object.__setattr__(self, name, _check.positive(name, getattr(self, name)))
+        if self.sigma_max <= self.sigma_min:
+            raise ValueError(f"sigma_max must be above sigma_min={self.sigma_min:g}, got {self.sigma_max:g}")
 
     def sigma(self, timestep: ArrayLike) -> Floats:
         """e^(4t)."""
@@ -234,11 +245,17 @@ class SigmaConditioned(NoiseSchedule):
 
     Args:
         flow: Whether its samples are mixed as (1-σ)·x0 + σ·n.
+
+    Raises:
+        TypeError: If `flow` is no bool.
     """
 
     flow: bool = False
 
     family: ClassVar[str] = "denoiser"
+
+    def __post_init__(self) -> None:
+        _check.flag("flow", self.flow)
 
     @property
     def sigma_min(self) -> float:
@@ -252,15 +269,15 @@ class SigmaConditioned(NoiseSchedule):
 
     def sigma(self, timestep: ArrayLike) -> Floats:
         """The timestep itself."""
-        return np.asarray(timestep, dtype=np.float64)
+        return _check.elements("timestep", timestep)
 
     def timestep(self, sigma: ArrayLike) -> Floats:
         """σ itself."""
-        return np.asarray(sigma, dtype=np.float64)
+        return _check.elements("sigma", sigma)
 
     def alpha(self, sigma: ArrayLike) -> Floats:
         """1 - σ for a flow, else 1."""
-        return 1 - np.asarray(sigma, dtype=np.float64) if self.flow else super().alpha(sigma)
+        return 1 - _check.elements("sigma", sigma) if self.flow else super().alpha(sigma)
 
 
 def shifted(sigmas: Floats, shift: float) -> Floats:
@@ -269,11 +286,21 @@ def shifted(sigmas: Floats, shift: float) -> Floats:
 
 
 def _quarter_log(sigma: ArrayLike) -> Floats:
-    return np.log(np.asarray(sigma, dtype=np.float64)) / 4
+    return _log(sigma) / 4
+
+
+def _log(sigma: ArrayLike) -> Floats:
+    levels = _check.elements("sigma", sigma)
+    if not (levels > 0).all():
+        raise ValueError(f"sigma must be above 0, got {_check.shown(levels)}")
+    return np.asarray(np.log(levels))
 
 
 def _sigma_of_log(timestep: ArrayLike) -> Floats:
-    return np.exp(4 * np.asarray(timestep, dtype=np.float64))
+    exponent = 4 * _check.elements("timestep", timestep)
+    if (exponent > _LARGEST_EXPONENT).any():
+        raise ValueError(f"timestep must be at most {_LARGEST_EXPONENT / 4:g}, got {_check.shown(exponent / 4)}")
+    return np.asarray(np.exp(exponent))
 
 
 def _linspace(start: float, end: float, count: int) -> NDArray[np.float32]:
@@ -336,7 +363,7 @@ def discrete(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or no usable schedule follows from it.
     """
-    count = _check.integer("num_train_timesteps", num_train_timesteps, 1)
+    count = _check.count("num_train_timesteps", num_train_timesteps)
     if trained_betas is not None:
         source, betas = "trained_betas", _flat_float32("trained_betas", trained_betas, count, "num_train_timesteps=")
     else:
@@ -371,7 +398,8 @@ def from_alphas_cumprod(alphas_cumprod: ArrayLike, continuous: bool = False) -> 
         ValueError: If it does not decrease strictly between 1 and 0.
     """
     products = _flat_float32("alphas_cumprod", alphas_cumprod, 1)
-    betas = 1 - products / np.concatenate([np.ones(1, dtype=np.float32), products[:-1]])
+    with np.errstate(all="ignore"):  # what is wrong with the products is said where they are looked at
+        betas = 1 - products / np.concatenate([np.ones(1, dtype=np.float32), products[:-1]])
     return VariancePreserving(betas, products, _check.flag("continuous", continuous))
 
 
@@ -389,13 +417,11 @@ def _rescaled_to_zero_snr(betas: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _flat_float32(name: str, values: Any, at_least: int, of_what: str = "") -> NDArray[np.float32]:
-    try:
-        array = np.array(values, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a flat list or array of numbers, got {_check.shown(values)}") from None
-    if array.ndim != 1 or len(array) < at_least:
+    array = _check.numbers(name, values, _check.MOST_STEPS)
+    if len(array) < at_least:
         raise ValueError(
             f"{name} must hold at least {of_what}{at_least} numbers in one dimension, "
             f"got an array of shape {array.shape}"
         )
-    return array
+    with np.errstate(over="ignore"):  # infinity is for the caller to refuse
+        return array.astype(np.float32)

@@ -74,14 +74,16 @@ def affine(schedule: NoiseSchedule, prediction_type: str, sigma: Floats) -> Affi
     """The pair (p, q) at each noise level, shaped like `sigma`.
 
     Raises:
+        TypeError: If `schedule` is none, or `sigma` holds no numbers.
         ValueError: If models of the schedule's family have no such prediction type.
     """
-    return PREDICTION_TYPES[schedule.family][checked(schedule, prediction_type)](sigma, schedule.sigma_data)
+    formula = PREDICTION_TYPES[checked_family(schedule)][checked(schedule, prediction_type)]
+    return formula(_check.elements("sigma", sigma), schedule.sigma_data)
 
 
 def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
     """`prediction_type` if models of the schedule's family have it; ValueError otherwise."""
-    known = PREDICTION_TYPES[schedule.family]
+    known = PREDICTION_TYPES[checked_family(schedule)]
     if not isinstance(prediction_type, str) or prediction_type not in known:
         raise ValueError(
             f"prediction_type must be one of {', '.join(map(repr, known))} for {_FAMILIES[schedule.family]}, "
@@ -90,8 +92,16 @@ def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
     return prediction_type
 
 
+def checked_family(schedule: object) -> str:
+    """The family of a noise schedule; TypeError if it is none."""
+    if not isinstance(schedule, NoiseSchedule):
+        raise TypeError(f"schedule must be one of kdpm2.noise_schedule, got {_check.shown(schedule)}")
+    return schedule.family
+
+
 def input_scale(schedule: NoiseSchedule, sigma: Floats) -> Floats:
     """What the sample is multiplied by before the network reads it."""
-    if schedule.family in ("flow", "denoiser"):
+    sigma = _check.elements("sigma", sigma)
+    if checked_family(schedule) in ("flow", "denoiser"):
         return np.ones_like(sigma)
     return np.asarray(1 / np.sqrt(sigma**2 + schedule.sigma_data**2))

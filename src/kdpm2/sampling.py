@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from kdpm2 import _check, curves, update
+from kdpm2._check_tensor import floating, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
-from kdpm2.noise import NOISES, Brownian, Seeds, checked_seeds, gaussian, seeded
+from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian, seeded
 from kdpm2.spacing import Steps
 from kdpm2.table import Churn, StageTable, dpm2
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 Callback: TypeAlias = Callable[[dict[str, Any]], object]
+
+_LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 number
 
 
 @torch.no_grad()
@@ -71,7 +74,7 @@ def sample(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or contradicts another.
     """
-    model = as_denoiser(denoiser, flow)
+    model = _called(denoiser, flow, callback, "conditioning", conditioning)
     steps = _checked_steps(model, x, sigmas, eta)
     table = dpm2(model.schedule, steps, model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
@@ -79,7 +82,9 @@ def sample(
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
     generators = seeded(seeds)
     path = None
-    if _check.choice("noise", noise, NOISES) == "brownian":
+    if _check.choice("noise", noise, NOISES) == "brownian" and len(table):
+        drawn = table.up > 0
+        check_apart("sigmas", steps.sigmas[:-1][drawn], steps.sigmas[1:][drawn])
         path = Brownian(x, 0.0, max(steps.sigmas), seeds)
 
     def draw(step: int) -> torch.Tensor:
@@ -126,13 +131,18 @@ def sample_dpm_2_ancestral(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
     """
-    denoiser = as_denoiser(model)
+    denoiser = _called(model, None, callback, "extra_args", extra_args)
+    _check_bar(disable)
     steps = _checked_steps(denoiser, x, sigmas, eta)
     table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, eta, s_noise)
+    if noise_sampler is not None and not callable(noise_sampler):
+        raise TypeError(f"noise_sampler must be callable or None, got {_check.shown(noise_sampler)}")
     levels = torch.from_numpy(steps.sigmas).to(x.device, torch.promote_types(x.dtype, torch.float32))
 
     def draw(step: int) -> torch.Tensor:
-        return torch.randn_like(x) if noise_sampler is None else noise_sampler(levels[step], levels[step + 1])
+        if noise_sampler is None:
+            return torch.randn_like(x)
+        return _checked_noise(noise_sampler(levels[step], levels[step + 1]), x)
 
     return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=True)
 
@@ -173,7 +183,8 @@ def sample_dpm_2(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
     """
-    denoiser = as_denoiser(model)
+    denoiser = _called(model, None, callback, "extra_args", extra_args)
+    _check_bar(disable)
     steps = _checked_steps(denoiser, x, sigmas, 0.0)
     table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, 0.0, s_noise, Churn(s_churn, s_tmin, s_tmax))
     churned = bool(table.rows[:, 4].any()) or table.initial_noise > 0
@@ -233,47 +244,75 @@ def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:
     """The steps of a run whose sigmas the caller gives; they may rise where nothing is random."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.ndim:
         raise TypeError(f"x must be a floating-point tensor of shape (B, ...), got {_check.shown(x)}")
-    values = sigmas.detach().cpu() if isinstance(sigmas, torch.Tensor) else sigmas
-    try:
-        levels = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"sigmas must be a flat tensor or list of numbers, got {_check.shown(sigmas)}") from None
-    if levels.ndim != 1 or not len(levels):
-        raise ValueError(f"sigmas must hold at least one number in one dimension, got a shape of {levels.shape}")
-    high = 1.0 if model.schedule.flow else np.inf
-    if not (np.all(np.isfinite(levels) & (levels <= high)) and np.all(levels[:-1] > 0) and levels[-1] >= 0):
+    floating("x", x)
+    levels = _check.numbers("sigmas", sigmas)
+    high = 1.0 if model.schedule.flow else _check.LARGEST
+    started = levels if levels[-1] else levels[:-1]
+    if not np.all((started >= _check.SMALLEST) & (started <= high)):
         raise ValueError(
-            f"sigmas must be finite numbers above 0 and at most {high:g}, the last of which may be 0, "
+            f"sigmas must be finite numbers above 0, from {_check.SMALLEST:g} and at most {high:g}, the last of which "
+            f"may be 0, "
             f"got {_check.shown(levels.tolist())}"
         )
-    if eta and np.any(np.diff(levels) > 0):
+    if np.any(np.diff(levels) > 0) and _check.number("eta", eta):
         raise ValueError(f"sigmas must not rise unless eta is 0, got {_check.shown(levels.tolist())}")
     return Steps(levels, model.schedule.timestep(levels[:-1]))
 
 
+def _called(model: Network, flow: bool | None, callback: Any, conditioning_name: str, conditioning: Any) -> Denoiser:
+    """The denoiser of a run, whose other functions and keyword arguments are such."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be callable or None, got {_check.shown(callback)}")
+    if conditioning is not None and not isinstance(conditioning, Mapping):
+        raise TypeError(
+            f"{conditioning_name} must be a mapping of keyword arguments or None, got {_check.shown(conditioning)}"
+        )
+    wrong = [name for name in conditioning or {} if not isinstance(name, str) or name in ("x", "sigma")]
+    if wrong:
+        raise ValueError(
+            f"{conditioning_name} must have names of the model's keyword arguments, got {_check.shown(wrong[0])}"
+        )
+    return as_denoiser(model, flow)
+
+
+def _check_bar(disable: Any) -> None:
+    if disable is not None:
+        _check.flag("disable", disable)
+
+
+def _checked_noise(drawn: object, x: torch.Tensor) -> torch.Tensor:
+    noise = floating("what noise_sampler returns", drawn)
+    if noise.shape != x.shape or noise.device != x.device:
+        raise ValueError(
+            f"what noise_sampler returns must have the shape and device of x, {tuple(x.shape)} and {x.device}, "
+            f"got {tuple(noise.shape)} and {noise.device}"
+        )
+    return noise
+
+
 def _with_zero(sigmas: NDArray[np.float64], device: str | torch.device) -> torch.Tensor:
-    return torch.tensor([*sigmas, 0.0], dtype=torch.float32, device=device)
+    return on_device(torch.tensor([*sigmas, 0.0], dtype=torch.float32), device)
 
 
 def get_sigmas_karras(
     n: int, sigma_min: float, sigma_max: float, rho: float = 7.0, device: str | torch.device = "cpu"
 ) -> torch.Tensor:
     """Shape (n+1,), float32: `kdpm2.curves.karras`, and a final 0."""
-    return _with_zero(curves.karras(*_ends(n, sigma_min, sigma_max), n, _check.positive("rho", rho)), device)
+    return _with_zero(curves.karras(sigma_max, sigma_min, _check.count("n", n), rho), device)
 
 
 def get_sigmas_exponential(
     n: int, sigma_min: float, sigma_max: float, device: str | torch.device = "cpu"
 ) -> torch.Tensor:
     """Shape (n+1,), float32: `kdpm2.curves.exponential`, and a final 0."""
-    return _with_zero(curves.exponential(*_ends(n, sigma_min, sigma_max), n), device)
+    return _with_zero(curves.exponential(sigma_max, sigma_min, _check.count("n", n)), device)
 
 
 def get_sigmas_polyexponential(
     n: int, sigma_min: float, sigma_max: float, rho: float = 1.0, device: str | torch.device = "cpu"
 ) -> torch.Tensor:
     """Shape (n+1,), float32: `kdpm2.curves.polyexponential`, and a final 0."""
-    return _with_zero(curves.polyexponential(*_ends(n, sigma_min, sigma_max), n, _check.positive("rho", rho)), device)
+    return _with_zero(curves.polyexponential(sigma_max, sigma_min, _check.count("n", n), rho), device)
 
 
 def get_sigmas_vp(
@@ -288,15 +327,10 @@ def get_sigmas_vp(
     :math:`\sigma(t) = \sqrt{e^{\beta_d t^2/2 + \beta_{min} t} - 1}` for t evenly from 1 to `eps_s`: the VP process of
     Song et al. (2020), https://arxiv.org/abs/2011.13456, as Karras et al. write it.
     """
-    _check.integer("n", n, 1)
-    t = np.linspace(1, _check.positive("eps_s", eps_s), n)
+    t = np.linspace(1, _check.positive("eps_s", eps_s), _check.count("n", n))
     exponent = _check.positive("beta_d", beta_d) * t**2 / 2 + _check.number("beta_min", beta_min, 0, np.inf) * t
+    if not 0 < exponent.max() <= _LARGEST_EXPONENT:
+        raise ValueError(
+            f"beta_d and beta_min must give an exponent of at most {_LARGEST_EXPONENT}, got {exponent.max():g}"
+        )
     return _with_zero(np.sqrt(np.expm1(exponent)), device)
-
-
-def _ends(n: int, sigma_min: float, sigma_max: float) -> tuple[float, float]:
-    _check.integer("n", n, 1)
-    low, high = _check.positive("sigma_min", sigma_min), _check.positive("sigma_max", sigma_max)
-    if low > high:
-        raise ValueError(f"sigma_min must be at most sigma_max={high:g}, got {low:g}")
-    return high, low

@@ -41,6 +41,8 @@ from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, VariancePres
 Floats = NDArray[np.float64]
 
 FINAL_SIGMAS = ("zero", "sigma_min")
+# A denoiser without a schedule of its own has no levels to space.
+_TRAINED = (VariancePreserving, RectifiedFlow, EDM)
 CURVE_NAMES = (*SIGMA_CURVES, *(f"ays_{model}" for model in ALIGN_YOUR_STEPS))
 # diffusers conditions the network on whole timesteps with these curves.
 _ROUNDED = ("karras", "lu")
@@ -138,7 +140,8 @@ def steps(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or contradicts another.
     """
-    wanted = _check.integer("num_inference_steps", num_inference_steps, 1)
+    _check_family(_TRAINED, schedule, shift, shift_terminal)
+    wanted = _check.count("num_inference_steps", num_inference_steps)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
     if sigma_curve is not None:
         _check.choice("sigma_curve", sigma_curve, CURVE_NAMES)
@@ -159,7 +162,10 @@ def steps(
                 timesteps = schedule.timestep(sigmas)
         else:
             if num_train_timesteps is not None:
-                raise ValueError(f"num_train_timesteps must be None for this model, got {num_train_timesteps}")
+                raise ValueError(
+                    f"num_train_timesteps must be None for this model, got {_check.shown(num_train_timesteps)}"
+                )
+            _check.integer("steps_offset", steps_offset, 0, _check.MOST_STEPS)
             sigmas = _spaced_levels(schedule, count, timestep_spacing, sigma_curve is None, shift, shift_terminal)
             timesteps = schedule.timestep(sigmas)
         if sigma_curve is not None:
@@ -170,7 +176,7 @@ def steps(
         elif not rho is sigma_max is sigma_min is None:
             raise ValueError(
                 "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose "
-                f"ends and exponent they are, got sigma_min={sigma_min}, sigma_max={sigma_max}, rho={rho}"
+                f"ends and exponent they are, got {', '.join(map(_check.shown, (sigma_min, sigma_max, rho)))}"
             )
         return sigmas, timesteps
 
@@ -180,6 +186,20 @@ def steps(
     if _is_at(sigmas[-1:], final):  # the end is spaced too, and no step starts there
         sigmas, timesteps = (values[:-1] for values in starts(count + 1))
     return _ending(sigmas[:wanted], timesteps[:wanted], final)
+
+
+def _check_family(
+    families: tuple[type[NoiseSchedule], ...], schedule: Any, shift: object, shift_terminal: object
+) -> None:
+    """The schedule is one of these, and no flow's options are given for a model that is none."""
+    if not isinstance(schedule, families):
+        known = " or ".join(family.__name__ for family in families)
+        raise TypeError(f"schedule must be a {known} of kdpm2.noise_schedule, got {_check.shown(schedule)}")
+    if not schedule.flow and not shift is shift_terminal is None:
+        raise ValueError(
+            "shift and shift_terminal must be None for a model that is no flow, "
+            f"got {_check.shown(shift)} and {_check.shown(shift_terminal)}"
+        )
 
 
 def _is_at(sigmas: Floats, final: float) -> NDArray[np.bool_]:
@@ -219,15 +239,22 @@ def custom(
         TypeError: If an argument has the wrong type.
         ValueError: If not exactly one of `sigmas` and `timesteps` is given, or its values cannot be used.
     """
+    _check_family((NoiseSchedule,), schedule, shift, shift_terminal)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
+    if sigma_curve is not None:
+        _check.choice("sigma_curve", sigma_curve, CURVE_NAMES)
+    if (sigmas is None) == (timesteps is None):
+        raise ValueError(f"only one of sigmas and timesteps may be given, got {'none' if sigmas is None else 'both'}")
     if sigmas is not None:
-        name, levels = "sigmas", _decreasing("sigmas", sigmas, low=0.0, high=1.0 if schedule.flow else np.inf)
+        name, levels = "sigmas", _decreasing("sigmas", sigmas, 0.0, 1.0 if schedule.flow else _check.LARGEST)
     else:
         name, low, high = "timesteps", *_timestep_range(schedule)
         given = _decreasing("timesteps", timesteps, low, high)
         levels = schedule.sigma(given.astype(np.float32))
     ends_at_zero = levels[-1] == 0
     levels = levels[:-1] if ends_at_zero else levels
+    if len(levels) and levels[-1] < _check.SMALLEST:
+        raise ValueError(f"{name} must give noise levels of at least {_check.SMALLEST:g}, or 0, got {levels[-1]:g}")
     if not len(levels):
         raise ValueError(f"{name} must hold at least one noise level above 0, got none")
     if schedule.flow and sigmas is not None:
@@ -263,6 +290,7 @@ def _spaced_levels(
 ) -> Floats:
     """The sigmas of a flow; for an EDM model, which has no spacing, the ends of its curve."""
     if not isinstance(schedule, RectifiedFlow):
+        _check.choice("timestep_spacing", timestep_spacing, TIMESTEP_SPACINGS)
         return np.array([schedule.sigma_max, schedule.sigma_min])
     trained = schedule.num_train_timesteps
     spacing = _FLOW_SPACINGS[_check.choice("timestep_spacing", timestep_spacing, _FLOW_SPACINGS)]
@@ -313,14 +341,9 @@ def _curve(
     options: dict[str, Any] = {}
     if rho is not None:
         if name not in _TAKE_RHO:
-            raise ValueError(f"rho must be None for {name} sigmas, got {rho}")
-        options["rho"] = _check.number("rho", rho, 0.1, 100)
+            raise ValueError(f"rho must be None for {name} sigmas, got {_check.shown(rho)}")
+        options["rho"] = rho
     if name == "lu":
-        if schedule.flow and top == 1:
-            raise ValueError(
-                "sigma_max must be below 1 for a flow model with use_lu_lambdas, since pure noise has no finite "
-                "signal-to-noise ratio: try 0.999"
-            )
         options["flow"] = schedule.flow
     return SIGMA_CURVES[name](top, bottom, count, **options)
 
@@ -333,7 +356,8 @@ def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:
     levels = np.append(sigmas[kept], final)
     if not np.all(np.diff(levels) < 0):
         raise ValueError(
-            "num_inference_steps and the options of the sigmas must give sigmas that fall strictly to the last, "
+            "num_inference_steps and the options of the sigmas (flow_shift, mu, sigma_min, sigma_max, ...) must give "
+            "sigmas that fall strictly to the last, "
             f"got {_check.shown(levels.tolist())}"
         )
     return Steps(levels, timesteps[kept])
@@ -342,20 +366,17 @@ def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:
 def _timestep_range(schedule: NoiseSchedule) -> tuple[float, float]:
     if isinstance(schedule, VariancePreserving) and not schedule.continuous:
         return 0.0, len(schedule) - 1.0
-    return (0.0, float(schedule.timestep(1.0))) if schedule.flow else (-np.inf, np.inf)
+    if schedule.flow:
+        return 0.0, float(schedule.timestep(1.0))
+    return float(schedule.timestep(_check.SMALLEST)), float(schedule.timestep(_check.LARGEST))
 
 
 def _decreasing(name: str, values: Any, low: float, high: float) -> Floats:
     """`values` as a flat array of numbers from `low` to `high` that fall strictly."""
-    try:
-        array = np.array(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a flat list or array of numbers, got {_check.shown(values)}") from None
-    if array.ndim != 1 or not len(array):
-        raise ValueError(f"{name} must hold at least one number in one dimension, got an array of shape {array.shape}")
-    if not np.all(np.isfinite(array) & (array >= low) & (array <= high)):
-        wrong = array[~(np.isfinite(array) & (array >= low) & (array <= high))][0]
-        raise ValueError(f"{name} must all be finite numbers from {low:g} to {high:g}, got {wrong:g}")
+    array = _check.numbers(name, values)
+    allowed = np.isfinite(array) & (array >= low) & (array <= high)
+    if not allowed.all():
+        raise ValueError(f"{name} must all be finite numbers from {low:g} to {high:g}, got {array[~allowed][0]:g}")
     if np.any(np.diff(array) >= 0):
         i = int(np.argmax(np.diff(array) >= 0))
         raise ValueError(f"{name} must fall strictly, got {array[i]:g} before {array[i + 1]:g}")

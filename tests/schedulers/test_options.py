@@ -432,7 +432,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Ancestral().set_timesteps(num_train_timesteps=10, sigmas=[2.0, 1.0]),
         "num_train_timesteps must be None with sigmas or timesteps of one's own, got 10",
     ),
-    "scalar": (lambda: Ancestral().set_timesteps(sigmas=5.0), "sigmas must hold at least one number in one dimension"),
+    "scalar": (
+        lambda: Ancestral().set_timesteps(sigmas=np.array(5.0)),
+        "sigmas must hold at least one number in one dimension",
+    ),
 }
 
 

@@ -12,11 +12,12 @@ that follows it, mostly its timestep too, and a run that continues an image star
 """
 
 import inspect
+import os
 import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from diffusers.utils import BaseOutput, logging
 from numpy.typing import NDArray
 
 from kdpm2 import _check, spacing, update
+from kdpm2._check_tensor import Kind, check_alike, floating, from_array, on_device
 from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian, seeded
 from kdpm2.noise_schedule import VariancePreserving
 from kdpm2.schedulers import _config
@@ -117,7 +119,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             ValueError: If an option is out of range, or contradicts another.
         """
         words: Any = config
+        if config is not None and not isinstance(config, (Mapping, str, os.PathLike)):
+            raise TypeError(f"config must be a mapping of a scheduler's options, got {_check.shown(config)}")
         if isinstance(config, Mapping):
+            _config.check_names(config)
             words = _config.translated(config)
             if "flow_shift" in words and "shift" in kwargs:
                 kwargs["flow_shift"] = kwargs.pop("shift")
@@ -127,19 +132,48 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
         return scheduler
 
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """What a configuration file holds, from diffusers' arguments.
+
+        Raises:
+            OSError: If there is no such file, or it is no JSON.
+            ValueError: If it is JSON beyond what Python reads, or holds something else than options.
+        """
+        try:
+            loaded = super().load_config(*args, **kwargs)
+        except RecursionError:
+            raise ValueError(
+                f"{cls.config_name} must be JSON of options and their values, got one nested too deeply"
+            ) from None
+        except ValueError as error:
+            if "integer string conversion" not in str(error):
+                raise
+            raise ValueError(
+                f"{cls.config_name} must hold numbers that Python can read, got an integer of too many digits"
+            ) from None
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        if not isinstance(config, Mapping):
+            raise ValueError(f"{cls.config_name} must hold a mapping of options, got {_check.shown(config)}")
+        return loaded
+
     def _set_up(self) -> None:
         """Set the schedule of the trained model, and the run that visits every timestep of it."""
         config = self.config
         self._seeds: Seeds = None
         self._schedule = _config.trained(config)
-        if self._schedule.flow:
-            self.register_to_config(shift=config.flow_shift)  # what diffusers' schedulers of flows call it
         # Which sigmas to leave out is for runs to say, and the shift of an image for those that know it.
         options = _config.spacing_options(config)
         options |= {"discard_next_to_last_sigma": False, "final_sigmas_type": "zero"}
         steps = spacing.steps(self._schedule, config.num_train_timesteps, **options)
         self._set_steps(self._solver(steps, for_training=True), None)
-        self.num_inference_steps = config.num_train_timesteps
+        self.num_inference_steps = int(config.num_train_timesteps)
+        # Last, since diffusers writes out the whole configuration here, which may hold anything until it is checked.
+        changed = _config.plain(config)
+        if self._schedule.flow:
+            changed["shift"] = changed.get("flow_shift", config.flow_shift)  # diffusers' schedulers of flows call it so
+        if changed:
+            self.register_to_config(**changed)
 
     def set_timesteps(
         self,
@@ -208,22 +242,25 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             raise ValueError("only one of sigmas and timesteps may be given, got both")
         if num_train_timesteps is not None:
             raise ValueError(
-                f"num_train_timesteps must be None with sigmas or timesteps of one's own, got {num_train_timesteps}"
+                f"num_train_timesteps must be None with sigmas or timesteps of one's own, "
+                f"got {_check.shown(num_train_timesteps)}"
             )
         taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
         steps = spacing.custom(
             self._schedule, sigmas, timesteps, shift=shift, **{name: options[name] for name in taken}
         )
         count = len(sigmas if timesteps is None else timesteps)
-        if num_inference_steps not in (None, len(steps.timesteps), count):
-            raise ValueError(
-                f"num_inference_steps must be None or the number of steps given, {len(steps.timesteps)}, "
-                f"got {_check.shown(num_inference_steps)}"
-            )
+        if num_inference_steps is not None:
+            given = _check.integer("num_inference_steps", num_inference_steps, 1)
+            if given not in (len(steps.timesteps), count):
+                raise ValueError(
+                    f"num_inference_steps must be None or the number of steps given, {len(steps.timesteps)}, "
+                    f"got {_check.shown(given)}"
+                )
         return steps
 
     def _set_steps(self, table: StageTable, device: str | torch.device | None) -> None:
-        self.timesteps = _on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
+        self.timesteps = on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         self._own_timesteps = self.timesteps  # pipelines put slices in its place, whose memory is still this one's
         self._table = table
         self._last_stage = len(table) - 1
@@ -234,7 +271,7 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _forget_run(self) -> None:
         self._step_index: int | None = None
         self._anchor: torch.Tensor | None = None
-        self._run_kind: tuple[Any, ...] | None = None
+        self._run_kind: Kind | None = None
         self._scaled: weakref.ref[torch.Tensor] | None = None
         self._seeded: Generators = None
 
@@ -260,8 +297,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
         """The standard normal noise that a stage adds, shaped like the network's output."""
         if generator is None and self._seeds is not None:
-            self._seeded = seeded(self._seeds) if self._seeded is None else self._seeded
-            generator = self._seeded
+            generators = seeded(self._seeds) if self._seeded is None else self._seeded
+            noise = gaussian(like.shape, like.dtype, like.device, generators)
+            self._seeded = generators  # kept only where they fit the sample
+            return noise
         return gaussian(like.shape, like.dtype, like.device, generator)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
@@ -370,7 +409,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         indices = set(self._indices(timestep))
         if len(indices) != 1:
             raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
-        return indices.pop()
+        stage = indices.pop()
+        if not 0 <= stage <= self._last_stage:
+            raise ValueError(f"timestep must be in scheduler.timesteps, got a view of {stage} places from its start")
+        return stage
 
     def scale_model_input(self, sample: ArrayOrTensor, timestep: float | torch.Tensor) -> ArrayOrTensor:
         """`sample` as the network was trained to read it: divided by √(σ² + 1), or as the model's family does.
@@ -388,8 +430,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
                 run stands at, or if `sample` is scaled already.
         """
         if isinstance(sample, _ARRAY):
-            return self.scale_model_input(_tensor(sample), timestep).numpy()
-        _floating("sample", sample)
+            return self.scale_model_input(from_array("sample", sample), timestep).numpy()
+        floating("sample", sample)
         stage = self._stage(timestep)
         if self._is_scaled(sample):
             raise ValueError("sample must be the one that step returned, got what scale_model_input has scaled already")
@@ -401,6 +443,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _is_scaled(self, sample: torch.Tensor) -> bool:
         return self._scaled is not None and self._scaled() is sample and not self._schedule.flow
 
+    @staticmethod
+    def _no_timestep(timestep: torch.Tensor) -> NoReturn:
+        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timestep)}")
+
     def _stage(self, timestep: float | torch.Tensor) -> int:
         """The stage that a call is about: where a run begins, or where it stands."""
         stage = self._step_index
@@ -409,13 +455,18 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         if isinstance(timestep, torch.Tensor):
             # Where a view begins in memory is its stage. A tensor from elsewhere would have to be copied from its
             # device to tell more of it.
-            place = timestep.data_ptr() - self._own_timesteps.data_ptr()
+            try:
+                place = timestep.data_ptr() - self._own_timesteps.data_ptr()
+            except RuntimeError:  # sparse and nested tensors have no one place
+                return self._no_timestep(timestep)
             if place == 4 * stage:
                 return stage
+            if timestep.dtype is torch.bool or timestep.is_complex():
+                return self._no_timestep(timestep)
             out_of_order = 0 <= place <= 4 * self._last_stage
         else:
             # A number may have been rounded on its way.
-            out_of_order = not abs(timestep - self._table.stage_timesteps[stage]) < 1
+            out_of_order = not np.all(np.abs(_values(timestep) - self._table.stage_timesteps[stage]) < 1)
         if out_of_order:
             raise ValueError(
                 f"timestep must be that of stage {stage}, {self._table.stage_timesteps[stage]:g}, at which this run "
@@ -432,10 +483,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     ) -> tuple[ArrayOrTensor, ArrayOrTensor]:
         """One stage: the sample after it, and the clean sample that the network sees."""
         if isinstance(sample, _ARRAY) and isinstance(model_output, _ARRAY):
-            advanced, denoised = self._advance(_tensor(model_output), timestep, _tensor(sample), generator)
+            output, read = from_array("model_output", model_output), from_array("sample", sample)
+            advanced, denoised = self._advance(output, timestep, read, generator)
             return advanced.numpy(), denoised.numpy()
-        _check_alike("model_output", model_output, "sample", sample)
-        stage, kind, anchor = self._stage(timestep), _kind(sample), self._anchor
+        kind = check_alike("model_output", model_output, "sample", sample)
+        stage, anchor = self._stage(timestep), self._anchor
         if self._run_kind is not None and kind != self._run_kind:
             raise ValueError(
                 f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
@@ -473,9 +525,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             ValueError: If a timestep is not in the schedule, or shapes do not fit.
         """
         if isinstance(original_samples, _ARRAY) and isinstance(noise, _ARRAY):
-            return self.add_noise(_tensor(original_samples), _tensor(noise), timesteps).numpy()
-        shape: tuple[int, ...] = _broadcast(_floating("original_samples", original_samples), _floating("noise", noise))
-        count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else np.size(timesteps)
+            clean = from_array("original_samples", original_samples)
+            return self.add_noise(clean, from_array("noise", noise), timesteps).numpy()
+        shape: tuple[int, ...] = _broadcast(floating("original_samples", original_samples), floating("noise", noise))
+        count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else len(_values(timesteps))
         if count not in (1, *shape[:1]):
             raise ValueError(
                 f"timesteps must hold one timestep, or one a sample for samples of shape {shape}, got {count}"
@@ -510,14 +563,6 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         return self._table.stage_sigmas[stages]
 
 
-def _on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:
-    try:
-        return tensor.to(device=device)
-    except (AssertionError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device must be one that torch can use here, got {_check.shown(device)}: {reason}") from error
-
-
 def held(per_step: NDArray[np.float64]) -> torch.Tensor:
     """Values of the steps in the layout in which diffusers holds them for its stages."""
     doubled = np.concatenate([per_step[:1], np.repeat(per_step[1:], 2), per_step[-1:]])
@@ -525,63 +570,37 @@ def held(per_step: NDArray[np.float64]) -> torch.Tensor:
 
 
 def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    try:
+        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+    except RuntimeError:  # sparse tensors have no storage
+        return False
 
 
-def _found(timesteps: float | torch.Tensor, schedule: torch.Tensor) -> list[int]:
+def _values(timesteps: object) -> NDArray[np.float64]:
+    """Timesteps of any shape as a flat array."""
+    flat: Any = timesteps if isinstance(timesteps, (list, tuple)) else [timesteps]
+    try:
+        if isinstance(timesteps, (torch.Tensor, np.ndarray)):
+            flat = timesteps.reshape(-1)
+        return _check.numbers("timestep", flat, most=2**40)  # as many as there are samples, which are there already
+    except (TypeError, RuntimeError):
+        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}") from None
+
+
+def _found(timesteps: float | torch.Tensor, schedule: Any) -> list[int]:
     """Where each timestep stands in the schedule, by value."""
-    values = timesteps.detach().cpu() if isinstance(timesteps, torch.Tensor) else timesteps
-    wanted = np.asarray(values).reshape(-1)
-    if wanted.dtype.kind not in "iuf":
-        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}")
-    wanted = wanted.astype(np.float32)
-    known = schedule.cpu().numpy()
-    # Steps first, then midpoints; argmax finds the first match in that order.
+    wanted, known = _values(timesteps).astype(np.float32), _values(schedule).astype(np.float32)
+    # Steps first, then midpoints: of equal ones the first in that order.
     order = np.concatenate([np.arange(0, len(known), 2), np.arange(1, len(known), 2)])
-    matches = wanted[:, None] == known[order].astype(np.float32)
-    if not matches.any(axis=1).all():
-        unknown = wanted[~matches.any(axis=1)][0]
+    order = order[np.argsort(known[order], kind="stable")]
+    found = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
+    if not np.array_equal(known[found], wanted):
+        unknown = wanted[known[found] != wanted][0]
         raise ValueError(
             f"timestep must be one of the {len(known)} in scheduler.timesteps, "
             f"from {known.max():g} to {known.min():g}, got {unknown:g}"
         )
-    return [int(i) for i in order[matches.argmax(axis=1)]]
-
-
-def _tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A tensor that shares the array's memory, where torch can."""
-    native = np.asarray(array, dtype=array.dtype.newbyteorder("="))
-    readable = native.flags.writeable and min(native.strides, default=0) >= 0
-    return torch.from_numpy(native if readable else native.copy())
-
-
-def _floating(name: str, value: object) -> torch.Tensor:
-    if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, or all samples NumPy arrays, got {_check.shown(value)}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {value.dtype}")
-    return value
-
-
-def _kind(tensor: torch.Tensor) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
-
-
-def _check_alike(name: str, value: object, other_name: str, other: object) -> None:
-    """Both are floating-point tensors of one shape on one device: the one check that every stage pays for."""
-    if (
-        isinstance(value, torch.Tensor)
-        and isinstance(other, torch.Tensor)
-        and value.shape == other.shape
-        and value.device == other.device
-        and value.is_floating_point()
-        and other.is_floating_point()
-    ):
-        return
-    value, other = _floating(name, value), _floating(other_name, other)
-    if value.shape != other.shape:
-        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(value.shape)}")
-    raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {value.device}")
+    return [int(i) for i in found]
 
 
 def _broadcast(original: torch.Tensor, noise: torch.Tensor) -> tuple[int, ...]:

@@ -6,7 +6,12 @@ of ours, so that `from_config` takes them, and a pipeline's scheduler is swapped
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from kdpm2 import _check, curves, noise_schedule, spacing
 from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow
@@ -21,12 +26,15 @@ _CURVE_FLAGS = {
     "use_polyexponential_sigmas": "polyexponential",
     "use_lu_lambdas": "lu",
 }
+_LONGEST_SEQUENCE = 10**9
 _EDM_CURVES = {"karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
 
 
 def is_flow(config: Any) -> bool:
     """Whether the configuration is a flow's: it says so, or the model predicts what only a flow's does."""
-    return _check.flag("use_flow_sigmas", config.use_flow_sigmas) or config.prediction_type == "flow_prediction"
+    predicted = config.prediction_type
+    flow = isinstance(predicted, str) and predicted == "flow_prediction"
+    return _check.flag("use_flow_sigmas", config.use_flow_sigmas) or flow
 
 
 def trained(config: Any) -> NoiseSchedule:
@@ -42,17 +50,26 @@ def trained(config: Any) -> NoiseSchedule:
     flow = is_flow(config)
     dynamic = _check.flag("use_dynamic_shifting", config.use_dynamic_shifting)
     if flow and config.sigma_data is not None:
-        raise ValueError(f"sigma_data must be None for a flow model, got {config.sigma_data}")
+        raise ValueError(f"sigma_data must be None for a flow model, got {_check.shown(config.sigma_data)}")
+    if config.trained_betas is not None and (flow or config.sigma_data is not None):
+        raise ValueError(
+            "trained_betas must be None for a flow or an EDM model, which has no betas, "
+            f"got {_check.shown(config.trained_betas)}"
+        )
+    if flow or config.sigma_data is not None or config.trained_betas is not None:
+        _check_unused_betas(config)
+    _check_for_pipelines(config)
     if flow:
-        return RectifiedFlow(config.num_train_timesteps, 1.0 if dynamic else config.flow_shift)
-    if dynamic or config.shift_terminal is not None or config.flow_shift != 1:
+        shift = _check.positive("flow_shift", config.flow_shift)
+        return RectifiedFlow(config.num_train_timesteps, 1.0 if dynamic else shift)
+    if dynamic or config.shift_terminal is not None or not _is_one(config.flow_shift):
         raise ValueError(
             "flow_shift, use_dynamic_shifting and shift_terminal must be 1, False and None for a model that is no "
-            f"flow, got {config.flow_shift}, {dynamic} and {config.shift_terminal}; "
+            f"flow, got {_check.shown(config.flow_shift)}, {dynamic} and {_check.shown(config.shift_terminal)}; "
             "prediction_type='flow_prediction' makes it one"
         )
     if config.sigma_data is not None:
-        _check.integer("num_train_timesteps", config.num_train_timesteps, 1)
+        _check.count("num_train_timesteps", config.num_train_timesteps)
         low = EDM.sigma_min if config.sigma_min is None else config.sigma_min
         high = EDM.sigma_max if config.sigma_max is None else config.sigma_max
         return EDM(low, high, config.sigma_data)
@@ -68,6 +85,60 @@ def trained(config: Any) -> NoiseSchedule:
     )
 
 
+def _check_unused_betas(config: Any) -> None:
+    """Options that play no part for this model are to have their types all the same; any number will do."""
+    _check.finite("beta_start", config.beta_start)
+    _check.finite("beta_end", config.beta_end)
+    if not isinstance(config.beta_schedule, str):
+        _check.choice("beta_schedule", config.beta_schedule, noise_schedule.BETA_SCHEDULES)
+    _check.flag("rescale_betas_zero_snr", config.rescale_betas_zero_snr)
+
+
+def _check_for_pipelines(config: Any) -> None:
+    """Options from which pipelines compute `mu`; None stands in some models' configurations."""
+    for name in ("base_shift", "max_shift"):
+        if config[name] is not None:
+            _check.finite(name, config[name])
+    for name in ("base_image_seq_len", "max_image_seq_len"):
+        if config[name] is not None:
+            _check.integer(name, config[name], 1, _LONGEST_SEQUENCE)
+    if config.base_image_seq_len is not None and config.base_image_seq_len == config.max_image_seq_len:
+        raise ValueError(
+            f"max_image_seq_len must differ from base_image_seq_len, got {config.max_image_seq_len} for both"
+        )
+
+
+def _is_one(value: object) -> bool:
+    return isinstance(value, Real) and value == 1
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What NumPy, torch and other kinds of numbers in a configuration are to a JSON file."""
+    changed: dict[str, Any] = {}
+    for name, value in config.items():
+        if hasattr(value, "tolist") and not (
+            isinstance(value, np.ndarray) and value.ndim
+        ):  # arrays diffusers can write
+            changed[name] = value.tolist()
+        elif isinstance(value, (Fraction, Decimal)):
+            changed[name] = float(value)
+    return changed
+
+
+def check_names(config: Mapping[Any, Any]) -> None:
+    """A configuration's options have names, and what diffusers notes in it has its types.
+
+    Raises:
+        TypeError: If not.
+    """
+    wrong = [name for name in config if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(f"config must have texts for the names of options, got {_check.shown(wrong[0])}")
+    defaults = config.get("_use_default_values", [])
+    if not isinstance(defaults, (list, tuple, set, frozenset)):
+        raise TypeError(f"_use_default_values must be a list of options' names, got {_check.shown(defaults)}")
+
+
 def spacing_options(config: Any) -> dict[str, Any]:
     """The keyword arguments of `kdpm2.spacing.steps`, but for the number of steps and the shift of the run.
 
@@ -76,6 +147,7 @@ def spacing_options(config: Any) -> dict[str, Any]:
         ValueError: If more than one curve is asked for.
     """
     edm = config.sigma_data is not None
+    _check.flag("discard_next_to_last_sigma", config.discard_next_to_last_sigma)
     return {
         "timestep_spacing": config.timestep_spacing,
         "steps_offset": config.steps_offset,
@@ -98,10 +170,12 @@ def shift(config: Any, mu: float | None) -> float | None:
         ValueError: If it is missing, or gives no shift.
     """
     if not config.use_dynamic_shifting:
-        return None  # some pipelines pass mu to every scheduler
+        if mu is not None:  # some pipelines pass it to every scheduler
+            _check.finite("mu", mu)
+        return None
     if mu is None:
         raise ValueError("mu must be a number with use_dynamic_shifting=True, got None")
-    mu = _check.number("mu", mu, -math.inf, math.inf)
+    mu = _check.finite("mu", mu)
     linear = _check.choice("time_shift_type", config.time_shift_type, TIME_SHIFT_TYPES) == "linear"
     try:
         return _check.positive("mu", mu) if linear else _check.positive("exp(mu)", math.exp(mu))
@@ -145,10 +219,10 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
 def _of_betas(words: dict[str, Any]) -> dict[str, Any]:
     """What is said differently by a scheduler that has betas."""
     changed: dict[str, Any] = {}
-    curved = any(words.get(flag) for flag in _CURVE_FLAGS)
+    curved = any(words.get(flag) is True for flag in _CURVE_FLAGS)
     if not curved:  # the ends of a curve, which diffusers' schedulers do not look at without one
         changed |= {name: None for name in ("sigma_min", "sigma_max") if name in words}
-        if words.get("use_flow_sigmas"):
+        if words.get("use_flow_sigmas") is True:
             # The multistep solvers of diffusers space a flow's sigmas in one way, whatever their timestep_spacing says.
             changed["timestep_spacing"] = "trailing"
             left = [name for name in words.get("_use_default_values", []) if name != "timestep_spacing"]
@@ -158,8 +232,10 @@ def _of_betas(words: dict[str, Any]) -> dict[str, Any]:
 
 def _flow(words: dict[str, Any]) -> dict[str, Any]:
     """Those of FlowMatchEuler and FlowMatchHeun, and of LTX's ancestral scheduler, which has no shift."""
-    if words.get("invert_sigmas"):
+    inverted = words.get("invert_sigmas")
+    if inverted is not None and _check.flag("invert_sigmas", inverted):
         raise ValueError("invert_sigmas must be False: these samplers go from noise to data, got True")
+    terminal = words.get("shift_terminal")
     # Not use_flow_sigmas: where a configuration has that, Flux's pipelines keep their sigmas to themselves, and leave
     # the spacing to a scheduler that cannot know which one they mean.
     return {
@@ -168,7 +244,7 @@ def _flow(words: dict[str, Any]) -> dict[str, Any]:
         "_class_name": words.get("_class_name", "FlowMatchEulerDiscreteScheduler"),
         "prediction_type": "flow_prediction",
         "flow_shift": words.get("shift", 1.0),
-        "shift_terminal": words.get("shift_terminal") or None,
+        "shift_terminal": None if isinstance(terminal, Real) and terminal == 0 else terminal,
         "timestep_spacing": "linspace",
         "sigma_data": None,
         "sigma_min": None,

@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise import NOISES, Brownian, Generators, drawn_seeds
+from kdpm2.noise import NOISES, Brownian, Generators, check_apart, drawn_seeds
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, dpm2
@@ -91,7 +91,11 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         _check.choice("noise", config.noise, NOISES)
         # Above 1 some steps would have one stage, and pipelines count on two.
         eta = _check.number("eta", config.eta, 0, 1)
-        return dpm2(self._schedule, steps, config.prediction_type, eta, config.s_noise)
+        table = dpm2(self._schedule, steps, config.prediction_type, eta, config.s_noise)
+        if config.noise == "brownian" and not for_training:
+            drawn = table.up > 0
+            check_apart("sigmas", steps.sigmas[:-1][drawn], steps.sigmas[1:][drawn])
+        return table
 
     def _forget_run(self) -> None:
         super()._forget_run()
@@ -148,5 +152,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
             ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
                 scheduler is then unchanged.
         """
+        if return_dict is not True and return_dict is not False:
+            _check.flag("return_dict", return_dict)
         pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2AncestralDiscreteSchedulerOutput(*pair) if return_dict else pair

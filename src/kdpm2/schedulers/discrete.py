@@ -138,5 +138,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
             ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
                 scheduler is then unchanged.
         """
+        if return_dict is not True and return_dict is not False:
+            _check.flag("return_dict", return_dict)
         pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2DiscreteSchedulerOutput(*pair) if return_dict else pair

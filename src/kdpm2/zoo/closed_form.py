@@ -13,6 +13,9 @@ with :math:`\alpha = 1`, or :math:`1-\sigma` for a flow: Bayes' rule for normal 
 import torch
 
 from kdpm2 import _check
+from kdpm2._check_tensor import floating
+
+_LARGEST_DIMENSION = 10**6
 
 
 class GaussianMixture:
@@ -29,16 +32,28 @@ class GaussianMixture:
     """
 
     def __init__(self, means: torch.Tensor, std: float, flow: bool = False) -> None:
-        if not isinstance(means, torch.Tensor) or not means.is_floating_point():
-            raise TypeError(f"means must be a floating-point tensor, got {_check.shown(means)}")
+        floating("means", means)
         if means.ndim != 2 or not means.numel():
             raise ValueError(f"means must have the shape (K, D), got {tuple(means.shape)}")
+        if means.is_meta or not means.isfinite().all():
+            raise ValueError(f"means must be finite numbers, got {_check.shown(means)}")
         self.means = means
-        self.std = _check.number("std", std, 0, float("inf"))
+        self.std = _check.number("std", std, 0, _check.LARGEST)
         self.flow = _check.flag("flow", flow)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """The clean samples to be expected, like `x` (B, D), from `sigma` (B,)."""
+        """The clean samples to be expected, like `x` (B, D), from `sigma` (B,).
+
+        Raises:
+            TypeError: If one of them is no floating-point tensor.
+            ValueError: If one of them has another shape.
+        """
+        if floating("x", x).ndim != 2 or x.shape[1] != self.means.shape[1]:
+            raise ValueError(f"x must have the shape (B, {self.means.shape[1]}), got {tuple(x.shape)}")
+        if floating("sigma", sigma).shape != x.shape[:1]:
+            raise ValueError(f"sigma must have the shape ({len(x)},), got {tuple(sigma.shape)}")
+        if sigma.device != x.device or x.is_meta:
+            raise ValueError(f"x and sigma must be on one device, got {x.device} and {sigma.device}")
         sigma = sigma[:, None]
         alpha = 1 - sigma if self.flow else torch.ones_like(sigma)
         variance = (alpha * self.std) ** 2 + sigma**2
@@ -51,5 +66,5 @@ class GaussianMixture:
 
 def gaussian(std: float, dimensions: int = 1, flow: bool = False) -> GaussianMixture:
     """The denoiser of one Gaussian around 0."""
-    count = _check.integer("dimensions", dimensions, 1)
+    count = _check.integer("dimensions", dimensions, 1, _LARGEST_DIMENSION)
     return GaussianMixture(torch.zeros(1, count, dtype=torch.float64), std, flow)

@@ -11,7 +11,8 @@ References:
     | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,10 @@ class PixelPipeline(DiffusionPipeline):
     """
 
     def __init__(self, unet: UNet2DModel, scheduler: KDPM2AncestralDiscreteScheduler | KDPM2DiscreteScheduler) -> None:
+        if not isinstance(scheduler, (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler)):
+            raise TypeError(f"scheduler must be one of kdpm2's, got {_check.shown(scheduler)}")
+        if not callable(unet) or not hasattr(unet, "config"):
+            raise TypeError(f"unet must be a UNet2DModel, got {_check.shown(unet)}")
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
 
@@ -96,15 +101,23 @@ class PixelPipeline(DiffusionPipeline):
     def _classes(self, labels: Sequence[int] | None, num_images: int | None) -> tuple[int, torch.Tensor | None]:
         count = self.unet.config.num_class_embeds
         if labels is None:
-            batch = _check.integer("num_images", 1 if num_images is None else num_images, 1)
+            batch = 1 if num_images is None else _check.count("num_images", num_images)
             return batch, None if count is None else torch.full((batch,), count - 1, device=self.device)
         if count is None:
             raise ValueError(f"labels must be None for a network without classes, got {_check.shown(labels)}")
-        if num_images not in (None, len(labels)):
-            raise ValueError(f"num_images must be the number of labels, {len(labels)}, got {num_images}")
-        if not len(labels):
+        try:
+            if isinstance(labels, (str, bytes, Mapping)) or not hasattr(labels, "__getitem__"):
+                raise TypeError
+            held = list(islice(labels, _check.MOST_STEPS + 1))  # a length need not be true
+        except (TypeError, RuntimeError):
+            raise TypeError(f"labels must be a list of integers, got {_check.shown(labels)}") from None
+        if not held:
             raise ValueError("labels must hold at least one label, got none")
-        checked = [_check.integer("each of labels", label, 0, count - 1) for label in labels]
+        if len(held) > _check.MOST_STEPS:
+            raise ValueError(f"labels must hold at most {_check.MOST_STEPS} labels, got more")
+        if num_images is not None and _check.count("num_images", num_images) != len(held):
+            raise ValueError(f"num_images must be the number of labels, {len(held)}, got {num_images}")
+        checked = [_check.integer("each of labels", label, 0, count - 1) for label in held]
         return len(checked), torch.tensor(checked, device=self.device)
 
     def _guided(

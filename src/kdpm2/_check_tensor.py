@@ -1,0 +1,73 @@
+"""Checks of tensors and arrays, for what works with torch; the messages are in the style of `kdpm2._check`."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdpm2 import _check
+
+FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+"""The dtypes that torch computes with; float8 is for storage alone."""
+_DENSE = torch.strided
+
+Kind: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
+
+
+def floating(name: str, value: object) -> torch.Tensor:
+    """`value` if it is a dense floating-point tensor; TypeError otherwise."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor, or all samples NumPy arrays, got {_check.shown(value)}")
+    if value.dtype not in FLOATING:
+        of_what = "of 16 bits at least" if value.is_floating_point() else "floating point"
+        raise TypeError(f"{name} must be {of_what}, got {value.dtype}")
+    if value.layout is not _DENSE or value.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {'a nested one' if value.is_nested else value.layout}")
+    return value
+
+
+def check_alike(name: str, value: object, other_name: str, other: object) -> Kind:
+    """The shape, dtype and device of `other`; `value` has the same, but for its dtype, and both are `floating`.
+
+    The one check that every stage pays for: what is wrong is found out only if something is.
+    """
+    try:
+        if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
+            shape, dtype, device = other.shape, other.dtype, other.device
+            if (
+                value.shape == shape
+                and value.device == device
+                and dtype in FLOATING
+                and value.dtype in FLOATING
+                and value.layout is _DENSE
+                and other.layout is _DENSE
+            ):
+                return shape, dtype, device
+    except RuntimeError:  # a nested tensor has no shape
+        pass
+    value, other = floating(name, value), floating(other_name, other)
+    if value.shape != other.shape:
+        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(value.shape)}")
+    raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {value.device}")
+
+
+def from_array(name: str, array: NDArray[Any]) -> torch.Tensor:
+    """A tensor that shares the array's memory, where torch can; TypeError if it holds no floating-point numbers."""
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        of_what = "of 64 bits at most" if array.dtype.kind == "f" else "floating point"
+        raise TypeError(f"{name} must be {of_what}, got an array of {_check.shown(array.dtype)}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be an array without a mask, got {_check.shown(array)}")
+    native = np.asarray(array, dtype=array.dtype.newbyteorder("="))
+    readable = native.flags.writeable and min(native.strides, default=0) >= 0
+    return torch.from_numpy(native if readable else native.copy())
+
+
+def on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.Tensor:
+    """`tensor` on a device; ValueError if torch cannot use it."""
+    try:
+        return tensor.to(device=device)
+    except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device must be one that torch can use here, got {_check.shown(device)}: {reason}") from error
