@@ -42,7 +42,7 @@ test-matrix:
 	    $(MAKE) --no-print-directory $$run | tee .matrix/$$run || failed=1; \
 	done; \
 	for run in test test-oldest $(CORE); do \
-	    printf '%s: %s%s\n' $$run "$$(.venv$${run#test}/bin/python tests/versions.py 2>/dev/null)" "$$(tail -n 1 .matrix/$$run)"; \
+	    echo "$$run: $$(.venv$${run#test}/bin/python tests/versions.py):" $$(tail -n 1 .matrix/$$run | tr -d =); \
 	done; exit $$failed
 
 lint: .venv/installed

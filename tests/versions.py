@@ -14,7 +14,5 @@ def takes(called: Callable[..., Any], *names: str) -> bool:
 
 if __name__ == "__main__":  # for `make test-matrix`
     installed = {each.metadata["Name"]: each.version for each in metadata.distributions()}
-    print(f"Python {platform.python_version()}", end=", ")
-    for package in ("diffusers", "transformers", "torch", "numpy", "scipy"):
-        if package in installed:
-            print(package, installed[package], end=", ")
+    packages = [name for name in ("diffusers", "transformers", "torch", "numpy", "scipy") if name in installed]
+    print(f"Python {platform.python_version()}", *(f"{name} {installed[name]}" for name in packages), sep=", ")

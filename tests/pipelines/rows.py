@@ -492,8 +492,13 @@ TABLE: dict[str, Row] = {
 HERE = {title: row for title, row in TABLE.items() if hasattr(diffusers, row.pipeline)}
 """The rows for the installed version of diffusers, which may be an old one."""
 
-COVERED_ELSEWHERE = {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
-"""By `test_same_pictures.py`, on more schedules; `DDPMPipeline` too, which does not say that it admits the class."""
+COVERED_ELSEWHERE = {
+    "DDPMPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+}
+"""By `test_same_pictures.py`, on more schedules; `DDPMPipeline` does not say that it admits the class."""
 
 
 class Failure(NamedTuple):
@@ -613,6 +618,14 @@ NOT_COVERED = {
     # Pipelines that need packages besides those that diffusers does: sentencepiece, onnxruntime
     **same_loop("pag, xl", "KolorsPAGPipeline", "KolorsPipeline"),
     **same_loop("xl, image", "KolorsImg2ImgPipeline"),
+    # Of old versions, some of which do not say what scheduler they take
+    "DDIMPipeline": "makes a DDIMScheduler of the scheduler that it is given",
+    "RePaintPipeline": "hands a step of its scheduler an original image and a mask",
+    **reasons(
+        "samples with k-diffusion's functions, not with its scheduler",
+        "StableDiffusionKDiffusionPipeline",
+        "StableDiffusionXLKDiffusionPipeline",
+    ),
     "OnnxStableDiffusionUpscalePipeline": "multiplies an array by init_noise_sigma, a tensor in diffusers' KDPM2",
     # Pipelines of flows, which hand on more than diffusers' class takes; see test_flow_models.py
     **reasons(

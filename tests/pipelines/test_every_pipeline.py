@@ -315,7 +315,8 @@ def admitted() -> set[str]:
     names = {
         name
         for name in dir(diffusers)
-        if inspect.isclass(build := getattr(diffusers, name))
+        if "KDiffusion" not in name  # cannot be imported where k-diffusion is without what it needs
+        and inspect.isclass(build := getattr(diffusers, name))
         and issubclass(build, diffusers.DiffusionPipeline)
         and any(
             "scheduler" in parameter.name and admits(parameter.annotation)
