@@ -48,7 +48,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.prediction import affine, checked_family, input_scale
+from kdpm2.prediction import affine, input_scale
 from kdpm2.spacing import Steps
 
 Floats = NDArray[np.float64]
@@ -120,17 +120,8 @@ class StageTable:
         return np.append(self.starts_step[1:], True)
 
     def row(self, stage: int, anchored: bool = True) -> Row:
-        """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it.
-
-        Raises:
-            TypeError: If `stage` is no integer.
-            ValueError: If there is no such stage.
-        """
-        try:
-            return (self._rows if anchored else self._entry_rows)[stage]
-        except (IndexError, TypeError):
-            _check.integer("stage", stage, 0, len(self) - 1)
-            raise
+        """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
+        return (self._rows if anchored else self._entry_rows)[stage]
 
     @cached_property
     def _rows(self) -> list[Row]:
@@ -166,7 +157,6 @@ def dpm2(
     """
     eta = _check.number("eta", eta, 0, _LARGEST_SCALE)
     s_noise = _check.number("s_noise", s_noise, 0, _LARGEST_SCALE)
-    _check_steps(schedule, steps, eta)
     unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
     sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
     down, up, ratio = (_split_flow if schedule.flow else _split)(sigma, following, eta)
@@ -212,31 +202,6 @@ def dpm2(
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
         initial_noise=float(s_noise * churned_by[0]) if len(sigma) else 0.0,
     )
-
-
-def _check_steps(schedule: NoiseSchedule, steps: Any, eta: float) -> None:
-    """`steps` are some that `kdpm2.spacing` could have made, or rise where nothing is random."""
-    checked_family(schedule)
-    if not isinstance(steps, Steps):
-        raise TypeError(f"steps must be kdpm2.spacing.Steps, got {_check.shown(steps)}")
-    sigmas, timesteps = steps
-    fits = (
-        all(isinstance(array, np.ndarray) and array.dtype == np.float64 and array.ndim == 1 for array in steps)
-        and len(sigmas) == len(timesteps) + 1
-    )
-    if not fits:
-        raise ValueError(
-            "steps must have float64 arrays, sigmas of shape (N+1,) and timesteps of shape (N,), "
-            f"got {_check.shown(sigmas)} and {_check.shown(timesteps)}"
-        )
-    high = 1 + 1e-6 if schedule.flow else np.inf  # a curve's first value may be rounded
-    if not ((sigmas[:-1] > 0).all() and sigmas[-1] >= 0 and (sigmas <= high).all() and np.isfinite(sigmas).all()):
-        raise ValueError(
-            f"steps must have finite sigmas above 0 and at most {high:g}, of which the last may be 0, "
-            f"got {_check.shown(sigmas)}"
-        )
-    if eta and (sigmas[1:] > sigmas[:-1]).any():
-        raise ValueError(f"steps must have sigmas that do not rise unless eta is 0, got {_check.shown(sigmas)}")
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:

@@ -300,15 +300,6 @@ def dpm2(scheduler: Any, **arguments: Any) -> object:
     return table.dpm2(**{"schedule": schedule, "steps": spacing.steps(schedule, 5), **arguments})
 
 
-def dpm2_of_steps(scheduler: Any, **arrays: Any) -> object:
-    steps = spacing.steps(noise_schedule.discrete(), 2)
-    return dpm2(scheduler, steps=steps._replace(**arrays))
-
-
-def row(scheduler: Any, stage: Any) -> object:
-    return scheduler._table.row(stage)
-
-
 def gaussian(scheduler: Any, **arguments: Any) -> object:
     return noise.gaussian(**{"shape": (2, 3), "dtype": torch.float32, "device": torch.device("cpu"), **arguments})
 
