@@ -226,3 +226,28 @@ def test_a_family_of_ones_own_has_to_be_whole(left_out: str) -> None:
 def test_wrong_families_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, [1.0, 0.0], float("nan")])
+@pytest.mark.parametrize("schedule", [noise_schedule.EDM(), noise_schedule.discrete()])
+def test_no_timestep_belongs_to_a_sigma_that_is_none(schedule: noise_schedule.NoiseSchedule, sigma: Any) -> None:
+    with pytest.raises(ValueError, match="sigma must be above 0, got"):
+        schedule.timestep(sigma)
+
+
+BETAS = np.array([0.1, 0.2], dtype=np.float32)
+PRODUCTS = np.array([0.9, 0.72], dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", ["betas", "alphas_cumprod"])
+@pytest.mark.parametrize("wrong", [[0.1, 0.2], PRODUCTS.astype(np.float64), PRODUCTS[None], PRODUCTS[:0]])
+def test_a_schedule_takes_float32_arrays_in_one_dimension(name: str, wrong: Any) -> None:
+    arrays = {"betas": BETAS, "alphas_cumprod": PRODUCTS, name: wrong}
+    with pytest.raises(TypeError, match=rf"{name} must be a float32 array of shape \(T,\), got"):
+        noise_schedule.VariancePreserving(**arrays)
+
+
+@pytest.mark.parametrize(("betas", "products"), [(1, 2), (2, 1)])
+def test_a_schedule_has_as_many_betas_as_products(betas: int, products: int) -> None:
+    with pytest.raises(ValueError, match=f"betas must be as many as alphas_cumprod, {products}, got {betas}"):
+        noise_schedule.VariancePreserving(BETAS[:betas], PRODUCTS[:products])

@@ -246,7 +246,7 @@ def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> N
 def test_the_smallest_noise_level_there_is() -> None:
     assert spacing.custom(SCHEDULE, [1.0, 1e-18]).sigmas.tolist() == [1, 1e-18, 0]
     with pytest.raises(ValueError, match="sigmas must give noise levels of at least 1e-18, or 0, got 1e-19"):
-        spacing.custom(SCHEDULE, [1.0, 1e-19])
+        spacing.custom(SCHEDULE, [2.0, 1.0, 1e-19])
 
 
 def test_sigmas_too_close_for_float64_are_refused() -> None:
