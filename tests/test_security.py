@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -746,22 +747,24 @@ def test_names_are_names_whatever_they_look_like(
     assert run(*command, name).exit_code == 2
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow over a kilobyte, as on a full disk."""
+    """No file may grow over a kilobyte, as on a full disk; for no longer than that, since pytest may write to one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("old", [b"of value", None])
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk(tmp_path: Path, command: list[str], old: bytes | None) -> None:
     picture = tmp_path / "a.png"
     if old is not None:
         picture.write_bytes(old)
-    result = run(*command, str(picture), "--force")
+    with small_disk():
+        result = run(*command, str(picture), "--force")
     assert result.exit_code == 2, result.exception
     assert "a.png cannot be written: File too large" in result.output
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if old is None else [old])
