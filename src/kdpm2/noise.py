@@ -68,9 +68,20 @@ def drawn_seeds(generator: Generators, shape: Sequence[int] = ()) -> int | list[
     """
     if generator is None or isinstance(generator, torch.Generator):
         return _drawn_seed(generator)
-    generators = _checked_generators(generator)
-    _check_count(generators, shape)
+    generators = checked_generators(generator, shape)
     return _drawn_seed(generators[0]) if len(generators) == 1 else [_drawn_seed(g) for g in generators]
+
+
+def checked_generators(generator: Any, shape: Sequence[int]) -> list[torch.Generator]:
+    """The generators for a batch of `shape`: one, or one for each sample.
+
+    Raises:
+        TypeError: If `generator` is or holds something else.
+        ValueError: If a list's length is not the batch size.
+    """
+    generators = _listed(generator)
+    _check_count(generators, shape)
+    return generators
 
 
 def _drawn_seed(generator: torch.Generator | None) -> int:
@@ -192,7 +203,7 @@ def gaussian(
     _check_drawable(shape, dtype, device)
     if generator is None:
         return _draw(shape, dtype, device, None)
-    generators = _checked_generators(generator)
+    generators = _listed(generator)
     for g in generators:
         if g.device.type not in (device.type, "cpu"):
             raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
@@ -222,7 +233,7 @@ def _check_count(generators: list[torch.Generator], shape: Sequence[int]) -> Non
         )
 
 
-def _checked_generators(generator: Any) -> list[torch.Generator]:
+def _listed(generator: Any) -> list[torch.Generator]:
     generators = [generator] if isinstance(generator, torch.Generator) else generator
     if not isinstance(generators, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generators):
         raise TypeError(f"generator must be a torch.Generator or a list of them, got {_check.shown(generator)}")

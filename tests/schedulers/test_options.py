@@ -222,6 +222,15 @@ def test_brownian_seeds_come_from_the_generators() -> None:
     assert torch.equal(*states)
 
 
+@pytest.mark.parametrize("stage", [1, 3, 5])
+@pytest.mark.parametrize("wrong", [5, [None], [torch.Generator()] * 2], ids=["number", "none", "two for three"])
+def test_a_wrong_generator_is_refused_when_the_path_is_there_too(wrong: Any, stage: int) -> None:
+    scheduler = made(Ancestral, noise="brownian")
+    x = run(scheduler, torch.randn(3, 4), slice(stage))
+    with pytest.raises((TypeError, ValueError), match="generator must be"):
+        scheduler.step(x, scheduler.timesteps[stage], x, generator=wrong)
+
+
 def test_brownian_noise_is_normal() -> None:
     path = Brownian(torch.zeros(50_000), 0.0, 14.6, 1)
     one, two = path(14.6, 3.0), path(3.0, 0.5)

@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise import NOISES, Brownian, Generators, check_apart, drawn_seeds
+from kdpm2.noise import NOISES, Brownian, Generators, check_apart, checked_generators, drawn_seeds
 from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, dpm2
@@ -109,6 +109,8 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
             seeds = drawn_seeds(generator, like.shape) if self._seeds is None or generator is not None else self._seeds
             # From the largest sigma of any run, so that the path does not depend on this one's number of steps.
             self._path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
+        elif generator is not None:
+            checked_generators(generator, like.shape)  # a path draws no more, but what is wrong is refused all the same
         return self._path(sigmas[step], sigmas[step + 1])
 
     @property
