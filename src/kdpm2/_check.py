@@ -7,7 +7,7 @@ import math
 import operator
 import reprlib
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -92,6 +92,14 @@ def choice(name: str, value: Any, allowed: Collection[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}")
     return value
+
+
+def listed(name: str, values: Iterable[Any], most: int, of_what: str) -> list[Any]:
+    """`values` as a list; ValueError if they are more than `most`, whatever length they say they have."""
+    held = list(islice(values, most + 1))
+    if len(held) > most:
+        raise ValueError(f"{name} must hold at most {most} {of_what}, got more")
+    return held
 
 
 def numbers(name: str, values: Any, most: int = MOST_STEPS + 1) -> NDArray[np.float64]:

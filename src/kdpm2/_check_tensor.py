@@ -10,9 +10,13 @@ from kdpm2 import _check
 
 FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 """The dtypes that torch computes with; float8 is for storage alone."""
-_DENSE = torch.strided
 
 Kind: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's values lie in memory as plain numbers."""
+    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
 
 
 def floating(name: str, value: object) -> torch.Tensor:
@@ -22,7 +26,7 @@ def floating(name: str, value: object) -> torch.Tensor:
     if value.dtype not in FLOATING:
         of_what = "of 16 bits at least" if value.is_floating_point() else "floating point"
         raise TypeError(f"{name} must be {of_what}, got {value.dtype}")
-    if value.layout is not _DENSE or value.is_nested:
+    if not is_dense(value):
         raise TypeError(f"{name} must be a dense tensor, got {'a nested one' if value.is_nested else value.layout}")
     return value
 
@@ -40,8 +44,8 @@ def check_alike(name: str, value: object, other_name: str, other: object) -> Kin
                 and value.device == device
                 and dtype in FLOATING
                 and value.dtype in FLOATING
-                and value.layout is _DENSE
-                and other.layout is _DENSE
+                and value.layout is torch.strided
+                and other.layout is torch.strided
             ):
                 return shape, dtype, device
     except RuntimeError:  # a nested tensor has no shape

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2._check_tensor import floating
+from kdpm2._check_tensor import floating, is_dense
 from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned
 from kdpm2.prediction import affine, checked, input_scale
 
@@ -99,10 +99,8 @@ def _levels(schedule: NoiseSchedule, x: torch.Tensor, sigma: Any) -> NDArray[np.
         raise ValueError("x must have the shape (B, ...), got ()")
     if sigma.shape not in ((), (1,), x.shape[:1]):
         raise ValueError(f"sigma must have the shape ({len(x)},) or () for x of {len(x)}, got {tuple(sigma.shape)}")
-    levels, high = (
-        _check.numbers("sigma", sigma.reshape(-1), most=max(len(x), 1)),
-        1 + 1e-6 if schedule.flow else _check.LARGEST,
-    )
+    levels = _check.numbers("sigma", sigma.reshape(-1), most=max(len(x), 1))
+    high = 1 + 1e-6 if schedule.flow else _check.LARGEST
     wrong = levels[~((levels >= _check.SMALLEST) & (levels <= high))]
     if len(wrong):
         raise ValueError(
@@ -185,7 +183,7 @@ def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
             )
         return {key: _stacked(key, uncond[key], cond[key], batch) for key in cond}
     if isinstance(uncond, torch.Tensor) and isinstance(cond, torch.Tensor):
-        if not (_dense(uncond) and _dense(cond) and uncond.device == cond.device and uncond.dtype == cond.dtype):
+        if not (is_dense(uncond) and is_dense(cond) and uncond.device == cond.device and uncond.dtype == cond.dtype):
             raise ValueError(
                 f"{name} must be dense tensors of one dtype and device in cond and uncond, "
                 f"got {_described(cond)} and {_described(uncond)}"
@@ -203,13 +201,9 @@ def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
     return cond
 
 
-def _dense(tensor: torch.Tensor) -> bool:
-    return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
-
-
 def _described(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return _check.shown(value)
-    if not _dense(value):
+    if not is_dense(value):
         return "a tensor that is not dense"
     return f"one of shape {tuple(value.shape)}, {value.dtype} on {value.device}"

@@ -6,7 +6,6 @@ any device, since their numbers are the same everywhere.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,11 +36,9 @@ def checked_seeds(name: str, seeds: Any) -> int | list[int] | None:
         seeds = seeds[: _MOST_SEEDS + 1].tolist()
     if isinstance(seeds, (str, bytes, bytearray, memoryview)) or not isinstance(seeds, Sequence):
         return _check.integer(name, seeds, 0, _LARGEST_SEED)
-    held = list(islice(seeds, _MOST_SEEDS + 1))  # a length need not be true
+    held = _check.listed(name, seeds, _MOST_SEEDS, "integers")
     if not held:
         raise ValueError(f"{name} must be an integer or hold one for each sample, got none")
-    if len(held) > _MOST_SEEDS:
-        raise ValueError(f"{name} must hold at most {_MOST_SEEDS} integers, got more")
     return [_check.integer(f"each of {name}", seed, 0, _LARGEST_SEED) for seed in held]
 
 
@@ -172,13 +169,17 @@ class Brownian:
         return noise.to(self._device, self._dtype)
 
 
-def check_apart(name: str, sigmas: NDArray[np.float64], following: NDArray[np.float64]) -> None:
-    """Steps that draw from a Brownian path are as far apart as the path is known; ValueError otherwise."""
-    same = sigmas.round(_DIGITS) == following.round(_DIGITS)
+def check_apart(sigmas: NDArray[np.float64], up: NDArray[np.float64]) -> None:
+    """The `sigmas` (N+1,) of steps that add noise `up` (N,) are as far apart as a Brownian path is known.
+
+    Raises:
+        ValueError: If not.
+    """
+    same = (up > 0) & (np.diff(sigmas.round(_DIGITS)) == 0)
     if same.any():
         raise ValueError(
-            f"{name} must be at least 1e-6 apart with noise='brownian', "
-            f"got {sigmas[same][0]:g} before {following[same][0]:g}"
+            "sigmas must be at least 1e-6 apart with noise='brownian', "
+            f"got {sigmas[:-1][same][0]:g} before {sigmas[1:][same][0]:g}"
         )
 
 

@@ -77,13 +77,13 @@ def affine(schedule: NoiseSchedule, prediction_type: str, sigma: Floats) -> Affi
         TypeError: If `schedule` is none, or `sigma` holds no numbers.
         ValueError: If models of the schedule's family have no such prediction type.
     """
-    formula = PREDICTION_TYPES[checked_family(schedule)][checked(schedule, prediction_type)]
-    return formula(_check.elements("sigma", sigma), schedule.sigma_data)
+    prediction_type = checked(schedule, prediction_type)
+    return PREDICTION_TYPES[schedule.family][prediction_type](_check.elements("sigma", sigma), schedule.sigma_data)
 
 
 def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
     """`prediction_type` if models of the schedule's family have it; ValueError otherwise."""
-    known = PREDICTION_TYPES[checked_family(schedule)]
+    known = PREDICTION_TYPES[_family(schedule)]
     if not isinstance(prediction_type, str) or prediction_type not in known:
         raise ValueError(
             f"prediction_type must be one of {', '.join(map(repr, known))} for {_FAMILIES[schedule.family]}, "
@@ -92,7 +92,7 @@ def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
     return prediction_type
 
 
-def checked_family(schedule: object) -> str:
+def _family(schedule: object) -> str:
     """The family of a noise schedule; TypeError if it is none."""
     if not isinstance(schedule, NoiseSchedule):
         raise TypeError(f"schedule must be one of kdpm2.noise_schedule, got {_check.shown(schedule)}")
@@ -102,6 +102,6 @@ def checked_family(schedule: object) -> str:
 def input_scale(schedule: NoiseSchedule, sigma: Floats) -> Floats:
     """What the sample is multiplied by before the network reads it."""
     sigma = _check.elements("sigma", sigma)
-    if checked_family(schedule) in ("flow", "denoiser"):
+    if _family(schedule) in ("flow", "denoiser"):
         return np.ones_like(sigma)
     return np.asarray(1 / np.sqrt(sigma**2 + schedule.sigma_data**2))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from kdpm2 import _check, curves, update
-from kdpm2._check_tensor import floating, on_device
+from kdpm2._check_tensor import check_alike, floating, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian, seeded
 from kdpm2.spacing import Steps
@@ -83,8 +83,7 @@ def sample(
     generators = seeded(seeds)
     path = None
     if _check.choice("noise", noise, NOISES) == "brownian" and len(table):
-        drawn = table.up > 0
-        check_apart("sigmas", steps.sigmas[:-1][drawn], steps.sigmas[1:][drawn])
+        check_apart(table.sigmas, table.up)
         path = Brownian(x, 0.0, max(steps.sigmas), seeds)
 
     def draw(step: int) -> torch.Tensor:
@@ -142,7 +141,9 @@ def sample_dpm_2_ancestral(
     def draw(step: int) -> torch.Tensor:
         if noise_sampler is None:
             return torch.randn_like(x)
-        return _checked_noise(noise_sampler(levels[step], levels[step + 1]), x)
+        drawn = noise_sampler(levels[step], levels[step + 1])
+        check_alike("what noise_sampler returns", drawn, "x", x)
+        return drawn
 
     return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=True)
 
@@ -278,16 +279,6 @@ def _called(model: Network, flow: bool | None, callback: Any, conditioning_name:
 def _check_bar(disable: Any) -> None:
     if disable is not None:
         _check.flag("disable", disable)
-
-
-def _checked_noise(drawn: object, x: torch.Tensor) -> torch.Tensor:
-    noise = floating("what noise_sampler returns", drawn)
-    if noise.shape != x.shape or noise.device != x.device:
-        raise ValueError(
-            f"what noise_sampler returns must have the shape and device of x, {tuple(x.shape)} and {x.device}, "
-            f"got {tuple(noise.shape)} and {noise.device}"
-        )
-    return noise
 
 
 def _with_zero(sigmas: NDArray[np.float64], device: str | torch.device) -> torch.Tensor:

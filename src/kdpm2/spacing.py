@@ -253,10 +253,10 @@ def custom(
         levels = schedule.sigma(given.astype(np.float32))
     ends_at_zero = levels[-1] == 0
     levels = levels[:-1] if ends_at_zero else levels
-    if len(levels) and levels[-1] < _check.SMALLEST:
-        raise ValueError(f"{name} must give noise levels of at least {_check.SMALLEST:g}, or 0, got {levels[-1]:g}")
     if not len(levels):
         raise ValueError(f"{name} must hold at least one noise level above 0, got none")
+    if levels[-1] < _check.SMALLEST:
+        raise ValueError(f"{name} must give noise levels of at least {_check.SMALLEST:g}, or 0, got {levels[-1]:g}")
     if schedule.flow and sigmas is not None:
         levels = _warped(schedule, levels, shift, shift_terminal)
         if sigma_curve is not None:

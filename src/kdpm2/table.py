@@ -188,7 +188,8 @@ def dpm2(
         return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
 
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
-    timesteps = np.where(sigma > unchurned, schedule.timestep(sigma), steps.timesteps)
+    churned = sigma > unchurned
+    timesteps = np.where(churned, schedule.timestep(sigma), steps.timesteps) if churned.any() else steps.timesteps
     return StageTable(
         sigmas=steps.sigmas,
         up=up,

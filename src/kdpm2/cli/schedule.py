@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from kdpm2._check import shown
 from kdpm2.cli.loading import loading
 from kdpm2.cli.options import changes, checked_folder, own_levels, refuse, scheduler_class, takes_scheduler_options
 from kdpm2.cli.output import check, printable, written
@@ -68,6 +67,4 @@ def _saved(cls: Any, name: str, changed: Mapping[str, Any]) -> Any:
         refuse("--pipeline", f"there is no scheduler_config.json in {name} or {name}/scheduler")
     with loading("--pipeline", name):
         config = cls.load_config(name, subfolder=None if alone else "scheduler", local_files_only=is_folder)
-    if not isinstance(config, dict):  # from_config would take a string for a hub id
-        refuse("--pipeline", f"the scheduler_config.json of {name} must hold an object, got {shown(config)}")
     return cls.from_config(config, **changed)

@@ -17,7 +17,7 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -238,8 +238,6 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         shift: float | None,
         options: dict[str, Any],
     ) -> Steps:
-        if sigmas is not None and timesteps is not None:
-            raise ValueError("only one of sigmas and timesteps may be given, got both")
         if num_train_timesteps is not None:
             raise ValueError(
                 f"num_train_timesteps must be None with sigmas or timesteps of one's own, "
@@ -443,10 +441,6 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _is_scaled(self, sample: torch.Tensor) -> bool:
         return self._scaled is not None and self._scaled() is sample and not self._schedule.flow
 
-    @staticmethod
-    def _no_timestep(timestep: torch.Tensor) -> NoReturn:
-        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timestep)}")
-
     def _stage(self, timestep: float | torch.Tensor) -> int:
         """The stage that a call is about: where a run begins, or where it stands."""
         stage = self._step_index
@@ -458,11 +452,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             try:
                 place = timestep.data_ptr() - self._own_timesteps.data_ptr()
             except RuntimeError:  # sparse and nested tensors have no one place
-                return self._no_timestep(timestep)
+                raise _no_timestep(timestep) from None
             if place == 4 * stage:
                 return stage
             if timestep.dtype is torch.bool or timestep.is_complex():
-                return self._no_timestep(timestep)
+                raise _no_timestep(timestep)
             out_of_order = 0 <= place <= 4 * self._last_stage
         else:
             # A number may have been rounded on its way.
@@ -584,7 +578,11 @@ def _values(timesteps: object) -> NDArray[np.float64]:
             flat = timesteps.reshape(-1)
         return _check.numbers("timestep", flat, most=2**40)  # as many as there are samples, which are there already
     except (TypeError, RuntimeError):
-        raise TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timesteps)}") from None
+        raise _no_timestep(timesteps) from None
+
+
+def _no_timestep(timestep: object) -> TypeError:
+    return TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timestep)}")
 
 
 def _found(timesteps: float | torch.Tensor, schedule: Any) -> list[int]:

@@ -116,9 +116,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """What NumPy, torch and other kinds of numbers in a configuration are to a JSON file."""
     changed: dict[str, Any] = {}
     for name, value in config.items():
-        if hasattr(value, "tolist") and not (
-            isinstance(value, np.ndarray) and value.ndim
-        ):  # arrays diffusers can write
+        is_array = isinstance(value, np.ndarray) and value.ndim > 0  # which diffusers can write
+        if hasattr(value, "tolist") and not is_array:
             changed[name] = value.tolist()
         elif isinstance(value, (Fraction, Decimal)):
             changed[name] = float(value)

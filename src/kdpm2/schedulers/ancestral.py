@@ -93,8 +93,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         eta = _check.number("eta", config.eta, 0, 1)
         table = dpm2(self._schedule, steps, config.prediction_type, eta, config.s_noise)
         if config.noise == "brownian" and not for_training:
-            drawn = table.up > 0
-            check_apart("sigmas", steps.sigmas[:-1][drawn], steps.sigmas[1:][drawn])
+            check_apart(table.sigmas, table.up)
         return table
 
     def _forget_run(self) -> None:

@@ -12,7 +12,6 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -108,13 +107,11 @@ class PixelPipeline(DiffusionPipeline):
         try:
             if isinstance(labels, (str, bytes, Mapping)) or not hasattr(labels, "__getitem__"):
                 raise TypeError
-            held = list(islice(labels, _check.MOST_STEPS + 1))  # a length need not be true
+            held = _check.listed("labels", labels, _check.MOST_STEPS, "labels")
         except (TypeError, RuntimeError):
             raise TypeError(f"labels must be a list of integers, got {_check.shown(labels)}") from None
         if not held:
             raise ValueError("labels must hold at least one label, got none")
-        if len(held) > _check.MOST_STEPS:
-            raise ValueError(f"labels must hold at most {_check.MOST_STEPS} labels, got more")
         if num_images is not None and _check.count("num_images", num_images) != len(held):
             raise ValueError(f"num_images must be the number of labels, {len(held)}, got {num_images}")
         checked = [_check.integer("each of labels", label, 0, count - 1) for label in held]
