@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -17,6 +18,24 @@ COMPARED = "compared pictures"
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved pipeline on pixels, not to be written to."""
+    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    folder = tmp_path_factory.mktemp("unconditional")
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+    return folder
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -5,14 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from diffusers import (
     CMStochasticIterativeScheduler,
     DDPMPipeline,
-    DDPMScheduler,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
-    UNet2DModel,
 )
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -40,21 +37,6 @@ def tile(sheet: Image.Image, i: int) -> Any:
     left, top = column * DRAWN + contact_sheet.MARGIN, row * DRAWN + contact_sheet.MARGIN
     side = contact_sheet.SMALLEST_TILE
     return np.asarray(sheet.crop((left, top, left + side, top + side)), dtype=float)
-
-
-@pytest.fixture(scope="module")
-def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
-    folder = tmp_path_factory.mktemp("unconditional")
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
-    return folder
 
 
 def test_a_sheet_of_a_hundred_digits_by_default(tmp_path: Path) -> None:

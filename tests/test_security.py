@@ -19,21 +19,16 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
-    DDPMPipeline,
-    DDPMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
-    UNet2DConditionModel,
-    UNet2DModel,
 )
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig
 from typer.testing import CliRunner, Result
 
 from kdpm2 import cli
 from kdpm2.cli import contact_sheet, output
-from tests.pipelines.conftest import spelling_tokenizer
+from tests.pipelines.conftest import latent_unet, spelling_tokenizer, stable_diffusion
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 QUICK = ("--steps", "2", "--number", "1")
@@ -93,25 +88,10 @@ def refused(folder: Path, marker: Path, *arguments: str) -> str:
     return message
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    unet = UNet2DModel(
-        sample_size=8,
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D"),
-    )
-    folder = tmp_path_factory.mktemp("saved")
-    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
+def folder(unconditional: Path, tmp_path: Path) -> Path:
     """A pipeline on pixels, to be spoilt."""
-    return shutil.copytree(saved, tmp_path / "model")
+    return shutil.copytree(unconditional, tmp_path / "model")
 
 
 @pytest.fixture
@@ -440,41 +420,10 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = spelling_tokenizer(tmp_path_factory)
-    width = 8
-    text_config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=width,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        max_position_embeddings=tokenizer.model_max_length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(width,),
-        layers_per_block=1,
-        attention_head_dim=4,
-        norm_num_groups=4,
-        down_block_types=("CrossAttnDownBlock2D",),
-        mid_block_type=None,
-        up_block_types=("CrossAttnUpBlock2D",),
-        cross_attention_dim=width,
-    )
+    parts = stable_diffusion(spelling_tokenizer(tmp_path_factory))
     folder = tmp_path_factory.mktemp("text_to_image")
-    StableDiffusionPipeline(
-        vae=AutoencoderKL(block_out_channels=(width,), norm_num_groups=4, latent_channels=4, sample_size=8),
-        text_encoder=CLIPTextModel(text_config),
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=PNDMScheduler(skip_prk_steps=True),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
+    pipeline = StableDiffusionPipeline(**parts, unet=latent_unet(), scheduler=PNDMScheduler(skip_prk_steps=True))
+    pipeline.save_pretrained(folder)
     return folder
 
 
@@ -496,9 +445,11 @@ def of_an_import(event: list[str], home: Path) -> bool:
     return path.parent == home / "tmp" or notes_a_version(path, home)
 
 
-def test_a_run_writes_its_picture_and_connects_to_nothing(saved: Path, text_to_image: Path, tmp_path: Path) -> None:
+def test_a_run_writes_its_picture_and_connects_to_nothing(
+    unconditional: Path, text_to_image: Path, tmp_path: Path
+) -> None:
     models = tmp_path / "models"
-    shutil.copytree(saved, models / "pixels")
+    shutil.copytree(unconditional, models / "pixels")
     shutil.copytree(text_to_image, models / "text")
     write_code(models / "pixels" / "pipeline.py", tmp_path / "executed")
     before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}

@@ -7,7 +7,10 @@ import inspect
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -52,6 +55,20 @@ FLOW: dict[str, Any] = {"prediction_type": "flow_prediction"}
 EDM: dict[str, Any] = {"sigma_data": 0.5}
 KARRAS: dict[str, Any] = {"use_karras_sigmas": True}
 DYNAMIC: dict[str, Any] = {**FLOW, "use_dynamic_shifting": True}
+
+
+@contextmanager
+def costing_little() -> Iterator[None]:
+    """What is done within takes less than a second and 32 MiB."""
+    tracemalloc.start()
+    began = time.perf_counter()
+    try:
+        yield
+        taken, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 1
+    assert peak < 2**25
 
 
 def each(

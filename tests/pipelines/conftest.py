@@ -66,8 +66,11 @@ def random_network(build: Callable[..., Any], *args: Any, **config: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def components(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return stable_diffusion(spelling_tokenizer(tmp_path_factory))
+
+
+def stable_diffusion(tokenizer: Any) -> dict[str, Any]:
     """What every Stable Diffusion pipeline takes, besides its network and its scheduler."""
-    tokenizer = spelling_tokenizer(tmp_path_factory)
     text_config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -111,19 +114,20 @@ def spelling_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def unets() -> dict[int, Any]:
     """Networks on latents by their input channels: 4, or 9 for one that is shown the mask and the masked image too."""
-    return {
-        channels: random_network(
-            UNet2DConditionModel,
-            **SMALL,
-            in_channels=channels,
-            out_channels=4,
-            down_block_types=("CrossAttnDownBlock2D",),
-            mid_block_type=None,
-            up_block_types=("CrossAttnUpBlock2D",),
-            cross_attention_dim=WIDTH,
-        )
-        for channels in (4, 9)
-    }
+    return {channels: latent_unet(channels) for channels in (4, 9)}
+
+
+def latent_unet(in_channels: int = 4) -> Any:
+    return random_network(
+        UNet2DConditionModel,
+        **SMALL,
+        in_channels=in_channels,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D",),
+        mid_block_type=None,
+        up_block_types=("CrossAttnUpBlock2D",),
+        cross_attention_dim=WIDTH,
+    )
 
 
 @pytest.fixture(scope="session")
