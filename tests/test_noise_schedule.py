@@ -240,7 +240,17 @@ PRODUCTS = np.array([0.9, 0.72], dtype=np.float32)
 
 
 @pytest.mark.parametrize("name", ["betas", "alphas_cumprod"])
-@pytest.mark.parametrize("wrong", [[0.1, 0.2], PRODUCTS.astype(np.float64), PRODUCTS[None], PRODUCTS[:0]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [0.1, 0.2],
+        PRODUCTS.astype(np.float64),
+        PRODUCTS.astype(np.float16),
+        PRODUCTS[None],
+        PRODUCTS[0, ...],
+        PRODUCTS[:0],
+    ],
+)
 def test_a_schedule_takes_float32_arrays_in_one_dimension(name: str, wrong: Any) -> None:
     arrays = {"betas": BETAS, "alphas_cumprod": PRODUCTS, name: wrong}
     with pytest.raises(TypeError, match=rf"{name} must be a float32 array of shape \(T,\), got"):

@@ -228,6 +228,7 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ),
         ({"schedule": noise_schedule.discrete(1)}, "must give sigmas that fall strictly to the last, got"),
         ({"schedule": FLOW, "timestep_spacing": "leading"}, "timestep_spacing must be one of 'linspace', 'trailing'"),
+        ({"schedule": FLOW, "steps_offset": -1}, "steps_offset must be an integer from 0 to 100000, got -1"),
         ({"schedule": FLOW, "shift": 0.0}, "shift must be a finite number above 0, got 0"),
         ({"schedule": FLOW, "shift_terminal": 1.0}, "shift_terminal must be above 0 and below the first sigma 1"),
         ({"schedule": FLOW, "shift_terminal": 0.0}, "shift_terminal must be above 0 and below the first sigma 1"),
@@ -241,6 +242,18 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
 def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         spacing.steps(arguments.pop("schedule", SCHEDULE), 5, **arguments)
+
+
+def test_timesteps_of_ones_own_in_quarter_logarithms() -> None:
+    continuous = noise_schedule.discrete(continuous=True)
+    np.testing.assert_allclose(spacing.custom(continuous, timesteps=[0.5, -0.5]).sigmas, [np.e**2, np.e**-2, 0])
+
+
+def test_either_sigmas_or_timesteps_of_ones_own() -> None:
+    with pytest.raises(ValueError, match="only one of sigmas and timesteps may be given, got none"):
+        spacing.custom(SCHEDULE)
+    with pytest.raises(ValueError, match="only one of sigmas and timesteps may be given, got both"):
+        spacing.custom(SCHEDULE, [1.0], [500])
 
 
 def test_the_smallest_noise_level_there_is() -> None:
