@@ -253,7 +253,7 @@ def test_a_sample_is_scaled_once(begun: Any) -> None:
     scaled = begun.scale_model_input(x, begun.timesteps[1])
     begun.scale_model_input(x, begun.timesteps[1])  # as pipelines do that call two networks
     scaled = begun.scale_model_input(x, begun.timesteps[1])
-    with pytest.raises(ValueError, match="got what scale_model_input has scaled already"):
+    with pytest.raises(ValueError, match="sample must be the one before scaling, got what scale_model_input returned"):
         begun.scale_model_input(scaled, begun.timesteps[1])
     with pytest.raises(ValueError, match="sample must be the one before scaling, got what scale_model_input returned"):
         begun.step(x * 0, begun.timesteps[1], scaled)

@@ -4,7 +4,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kdpm2 import _check
 
@@ -31,32 +30,36 @@ def floating(name: str, value: object) -> torch.Tensor:
     return value
 
 
-def check_alike(name: str, value: object, other_name: str, other: object) -> Kind:
-    """The shape, dtype and device of `other`; `value` has the same, but for its dtype, and both are `floating`.
+def kind_of(name: str, value: object) -> Kind:
+    """The shape, dtype and device of a dense floating-point tensor; TypeError for anything else."""
+    tensor = floating(name, value)
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+def check_like(name: str, value: Any, other_name: str, kind: Kind) -> None:
+    """`value` is `floating`, and has the shape and device of `other_name`, of this kind, but maybe another dtype.
 
     The one check that every stage pays for: what is wrong is found out only if something is.
     """
+    shape, _, device = kind
     try:
-        if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor):
-            shape, dtype, device = other.shape, other.dtype, other.device
-            if (
-                value.shape == shape
-                and value.device == device
-                and dtype in FLOATING
-                and value.dtype in FLOATING
-                and value.layout is torch.strided
-                and other.layout is torch.strided
-            ):
-                return shape, dtype, device
-    except RuntimeError:  # a nested tensor has no shape
+        if (
+            value.shape == shape
+            and value.dtype in FLOATING
+            and value.device == device
+            and value.layout is torch.strided
+            and isinstance(value, torch.Tensor)
+        ):
+            return
+    except (AttributeError, RuntimeError, TypeError):  # no tensor, or a nested one, which has no shape
         pass
-    value, other = floating(name, value), floating(other_name, other)
-    if value.shape != other.shape:
-        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(other.shape)}, got {tuple(value.shape)}")
-    raise ValueError(f"{name} must be on the device of {other_name}, {other.device}, got {value.device}")
+    tensor = floating(name, value)
+    if tensor.shape != shape:
+        raise ValueError(f"{name} must have the shape of {other_name}, {tuple(shape)}, got {tuple(tensor.shape)}")
+    raise ValueError(f"{name} must be on the device of {other_name}, {device}, got {tensor.device}")
 
 
-def from_array(name: str, array: NDArray[Any]) -> torch.Tensor:
+def from_array(name: str, array: Any) -> torch.Tensor:
     """A tensor that shares the array's memory, where torch can; TypeError if it holds no floating-point numbers."""
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         of_what = "of 64 bits at most" if array.dtype.kind == "f" else "floating point"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from kdpm2 import _check, curves, update
-from kdpm2._check_tensor import check_alike, floating, on_device
+from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian, seeded
 from kdpm2.spacing import Steps
@@ -136,13 +136,14 @@ def sample_dpm_2_ancestral(
     table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, eta, s_noise)
     if noise_sampler is not None and not callable(noise_sampler):
         raise TypeError(f"noise_sampler must be callable or None, got {_check.shown(noise_sampler)}")
+    kind = kind_of("x", x)
     levels = torch.from_numpy(steps.sigmas).to(x.device, torch.promote_types(x.dtype, torch.float32))
 
     def draw(step: int) -> torch.Tensor:
         if noise_sampler is None:
             return torch.randn_like(x)
         drawn = noise_sampler(levels[step], levels[step + 1])
-        check_alike("what noise_sampler returns", drawn, "x", x)
+        check_like("what noise_sampler returns", drawn, "x", kind)
         return drawn
 
     return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=True)
@@ -217,12 +218,14 @@ def _run(
         return x.clone()
     timesteps = torch.from_numpy(table.stage_timesteps)
     conditioned_on = timesteps.to(x.device, torch.promote_types(x.dtype, torch.float32))[:, None].expand(-1, len(x))
-    scaled = update.InputScaling(table)
+    scales = update.input_scales(table, x.dtype)
     anchor = None
     bar = tqdm(total=len(table.sigmas) - 1, disable=disable)
     for stage in range(len(table)):
         row = table.row(stage)
-        model_output = model.predict(x if row.scale == 1 else scaled(stage, x), conditioned_on[stage], **conditioning)
+        model_output = model.predict(
+            x if row.scale == 1 else x.mul(scales[stage]), conditioned_on[stage], **conditioning
+        )
         if callback is not None and table.starts_step[stage]:
             callback(_told(table, stage, x, update.denoised(row, x, model_output)))
         last, ends = stage + 1 == len(table), bool(table.ends_step[stage])

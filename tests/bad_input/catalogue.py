@@ -273,9 +273,14 @@ STEP: dict[str, Case] = {
     **each(step, "return_dict", [0, 1, None, "no"], "NAME must be True or False, got"),
     **each(step, "sample", {"an array": X.numpy()}, "NAME must be a tensor, or all samples NumPy arrays, got"),
     **each(step, "model_output", {"an array": X.numpy()}, "NAME must be a tensor, or all samples NumPy arrays, got"),
-    **each(step, "sample", {"flat": X[0], "one": X[:1], "none": X[:0], "turned": X.T}, r"have the shape of sample, \("),
+    **each(
+        step,
+        "sample",
+        {"flat": X[0], "one": X[:1], "none": X[:0], "turned": X.T, "elsewhere": X.to("meta")},
+        "NAME must keep the shape, dtype and device that it had when this run began",
+    ),
     **each(step, "model_output", {"one": X[:1], "none": X[:0]}, r"NAME must have the shape of sample, \(2, 3\), got"),
-    **each(step, "sample", {"elsewhere": X.to("meta")}, "model_output must be on the device of sample, meta, got cpu"),
+    **each(step, "model_output", {"elsewhere": X.to("meta")}, "NAME must be on the device of sample, cpu, got meta"),
     **each(
         step_both,
         "sample",

@@ -90,7 +90,7 @@ def test_output_in_both_forms(cls: Any) -> None:
     result = scheduler.step(output, scheduler.timesteps[0], x)
     scheduler.set_timesteps(5)
     pair = scheduler.step(output, scheduler.timesteps[0], x, return_dict=False)
-    assert type(pair) is tuple
+    assert isinstance(pair, tuple)
     assert type(result).__name__ == cls.__name__ + "Output"
     assert torch.equal(result.prev_sample, pair[0])
     assert torch.equal(result["prev_sample"], pair[0])

@@ -3,7 +3,8 @@
 A run's state is one integer, the stage, and one tensor, the anchor, which is present only between the two stages of a
 step. A run begins at `begin_index` if one was set, else at the timestep given to the first call; from then on the
 stage counts up by itself. After the last stage both are dropped, and the next call begins a new run. For the sake of
-error messages a run also remembers what kind of sample it is about, and which scaled input it gave out last.
+error messages a run also remembers what kind of sample it is about, and which scaled input it gave out last; and, so
+that nothing is checked twice, which sample it has seen last. It keeps neither of these tensors alive.
 
 A timestep tensor taken from `timesteps` is a view of it, and its storage offset is its index: nothing is compared and
 nothing copied from the device, and equal timesteps are told apart. Only a number, or a tensor from elsewhere, is looked
@@ -15,7 +16,7 @@ import inspect
 import os
 import weakref
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -27,10 +28,11 @@ from diffusers.utils import BaseOutput, logging
 from numpy.typing import NDArray
 
 from kdpm2 import _check, spacing, update
-from kdpm2._check_tensor import Kind, check_alike, floating, from_array, on_device
-from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian, seeded
+from kdpm2._check_tensor import Kind, check_like, floating, from_array, kind_of, on_device
+from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian_like, seeded
 from kdpm2.noise_schedule import VariancePreserving
 from kdpm2.schedulers import _config
+from kdpm2.schedulers._pair import Pair
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable
 
@@ -43,6 +45,14 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
 
 # NumPy makes scalars of its own of what arrays without dimensions are computed to.
 _ARRAY = (np.ndarray, np.generic)
+
+
+_NO_TENSOR = object()
+
+
+def _no_tensor() -> object:
+    """A weak reference to no tensor."""
+    return _NO_TENSOR
 
 
 @dataclass
@@ -260,9 +270,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     def _set_steps(self, table: StageTable, device: str | torch.device | None) -> None:
         self.timesteps = on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         self._own_timesteps = self.timesteps  # pipelines put slices in its place, whose memory is still this one's
+        self._address = self._own_timesteps.data_ptr()
         self._table = table
         self._last_stage = len(table) - 1
-        self._input_scaling = update.InputScaling(table)
+        self._ends_step: list[bool] = table.ends_step.tolist()
+        self._scales: dict[torch.dtype, tuple[torch.Tensor, ...]] = {}
         self._begin_index: int | None = None
         self._forget_run()
 
@@ -270,11 +282,17 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         self._step_index: int | None = None
         self._anchor: torch.Tensor | None = None
         self._run_kind: Kind | None = None
-        self._scaled: weakref.ref[torch.Tensor] | None = None
+        self._kind: Kind = ((), torch.float32, torch.device("cpu"))
+        self._seen: Callable[[], object] = _no_tensor
+        self._scaled: Callable[[], object] = _no_tensor
         self._seeded: Generators = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_scaled": None}  # weak references cannot be copied
+        return {**self.__dict__, "_seen": _no_tensor, "_scaled": _no_tensor}  # weak references cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._address = self._own_timesteps.data_ptr()  # a copy's memory is elsewhere
 
     def seed(self, seed: Seeds) -> None:
         """Let every run draw its noise from this seed, where `step` is given no generator.
@@ -296,10 +314,10 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         """The standard normal noise that a stage adds, shaped like the network's output."""
         if generator is None and self._seeds is not None:
             generators = seeded(self._seeds) if self._seeded is None else self._seeded
-            noise = gaussian(like.shape, like.dtype, like.device, generators)
+            noise = gaussian_like(like, generators)
             self._seeded = generators  # kept only where they fit the sample
             return noise
-        return gaussian(like.shape, like.dtype, like.device, generator)
+        return gaussian_like(like, generator)
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the next run at stage `begin_index` of the 2N-1, whatever timestep its first call is given.
@@ -427,37 +445,55 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             ValueError: If a run begins and `timestep` is not in the schedule, if it is that of another stage than the
                 run stands at, or if `sample` is scaled already.
         """
-        if isinstance(sample, _ARRAY):
-            return self.scale_model_input(from_array("sample", sample), timestep).numpy()
-        floating("sample", sample)
-        stage = self._stage(timestep)
-        if self._is_scaled(sample):
-            raise ValueError("sample must be the one that step returned, got what scale_model_input has scaled already")
-        scaled = self._input_scaling(stage, sample)
-        self._step_index = stage
-        self._scaled = weakref.ref(scaled)
+        scaled: ArrayOrTensor = self._scaled_input(sample, timestep)
         return scaled
 
-    def _is_scaled(self, sample: torch.Tensor) -> bool:
-        return self._scaled is not None and self._scaled() is sample and not self._schedule.flow
+    def _scaled_input(self, sample: Any, timestep: float | torch.Tensor) -> Any:
+        kind = self._kind
+        if self._seen() is not sample or sample is None:
+            if isinstance(sample, _ARRAY):
+                return self._scaled_input(from_array("sample", sample), timestep).numpy()
+            kind = self._checked(sample)
+        stage = self._stage(timestep)
+        scaled = sample.mul(self._scales[kind[1]][stage])
+        self._step_index = stage
+        self._scaled = weakref.ref(scaled)
+        if kind is not self._kind:
+            self._kind, self._seen = kind, weakref.ref(sample)
+        return scaled
+
+    def _checked(self, sample: object) -> Kind:
+        """The kind of a sample that this run has not seen yet, which is checked."""
+        kind = kind_of("sample", sample)
+        if self._run_kind is not None and kind != self._run_kind:
+            raise ValueError(
+                f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
+                f"got {kind}"
+            )
+        if self._scaled() is sample and not self._schedule.flow:
+            raise ValueError("sample must be the one before scaling, got what scale_model_input returned")
+        if kind[1] not in self._scales:
+            self._scales[kind[1]] = update.input_scales(self._table, kind[1])
+        return kind
 
     def _stage(self, timestep: float | torch.Tensor) -> int:
         """The stage that a call is about: where a run begins, or where it stands."""
         stage = self._step_index
         if stage is None:
             return self._beginning(timestep)
-        if isinstance(timestep, torch.Tensor):
+        try:
             # Where a view begins in memory is its stage. A tensor from elsewhere would have to be copied from its
             # device to tell more of it.
-            try:
-                place = timestep.data_ptr() - self._own_timesteps.data_ptr()
-            except RuntimeError:  # sparse and nested tensors have no one place
-                raise _no_timestep(timestep) from None
-            if place == 4 * stage:
+            if timestep.data_ptr() == self._address + 4 * stage:  # type: ignore[union-attr]
                 return stage
+        except AttributeError:  # a number
+            pass
+        except RuntimeError:  # sparse and nested tensors have no one place
+            raise _no_timestep(timestep) from None
+        if isinstance(timestep, torch.Tensor):
             if timestep.dtype is torch.bool or timestep.is_complex():
                 raise _no_timestep(timestep)
-            out_of_order = 0 <= place <= 4 * self._last_stage
+            out_of_order = 0 <= timestep.data_ptr() - self._address <= 4 * self._last_stage
         else:
             # A number may have been rounded on its way.
             out_of_order = not np.all(np.abs(_values(timestep) - self._table.stage_timesteps[stage]) < 1)
@@ -469,35 +505,40 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         return stage
 
     def _advance(
-        self,
-        model_output: ArrayOrTensor,
-        timestep: float | torch.Tensor,
-        sample: ArrayOrTensor,
-        generator: Generators = None,
-    ) -> tuple[ArrayOrTensor, ArrayOrTensor]:
-        """One stage: the sample after it, and the clean sample that the network sees."""
-        if isinstance(sample, _ARRAY) and isinstance(model_output, _ARRAY):
-            output, read = from_array("model_output", model_output), from_array("sample", sample)
-            advanced, denoised = self._advance(output, timestep, read, generator)
-            return advanced.numpy(), denoised.numpy()
-        kind = check_alike("model_output", model_output, "sample", sample)
+        self, model_output: Any, timestep: float | torch.Tensor, sample: Any, generator: Generators, at_once: bool
+    ) -> tuple[Any, Any]:
+        """One stage: the sample after it, and the clean sample that the network sees, worked out now or later."""
+        kind = self._kind
+        if self._seen() is not sample or sample is None:
+            if isinstance(model_output, _ARRAY) and isinstance(sample, _ARRAY):
+                output, read = from_array("model_output", model_output), from_array("sample", sample)
+                advanced, denoised = self._advance(output, timestep, read, generator, True)
+                return advanced.numpy(), denoised.numpy()
+            kind = self._checked(sample)
+        check_like("model_output", model_output, "sample", kind)
         stage, anchor = self._stage(timestep), self._anchor
-        if self._run_kind is not None and kind != self._run_kind:
-            raise ValueError(
-                f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
-                f"got {kind}"
-            )
-        if self._is_scaled(sample):
-            raise ValueError("sample must be the one before scaling, got what scale_model_input returned")
-        row = self._table.row(stage, anchored=anchor is not None)
+        row = self._table.row(stage, anchor is not None)
         noise = self._noise(stage, model_output, generator) if row.noise else None
-        result = update.apply(row, sample, model_output, anchor, noise)
+        result: tuple[torch.Tensor, torch.Tensor]
+        if (
+            at_once
+            # Later, torch would record no gradients, or not tell whether there were changes.
+            or sample.requires_grad
+            or model_output.requires_grad
+            or sample.is_inference()
+            or model_output.is_inference()
+        ):
+            result = update.apply(row, sample, model_output, anchor, noise, into=noise)
+        else:
+            advanced = update.advance(row, sample, model_output, anchor, noise, into=noise)
+            result = Pair.of(advanced, row, sample, model_output)
         if stage == self._last_stage:
             self._forget_run()
         else:
             self._step_index = stage + 1
-            self._run_kind = kind
-            self._anchor = None if self._table.ends_step[stage] else sample
+            self._run_kind = self._kind = kind
+            self._anchor = None if self._ends_step[stage] else sample
+            self._seen = weakref.ref(result[0])
         return result
 
     def add_noise(

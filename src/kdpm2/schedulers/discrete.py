@@ -132,13 +132,15 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
+            A pair's second is worked out when it is first read, which most pipelines never do.
 
         Raises:
             TypeError: If an argument has the wrong type.
             ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
                 scheduler is then unchanged.
+            RuntimeError: Where a pair's second is read, if `sample` or `model_output` was changed in place before.
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)
-        pair = self._advance(model_output, timestep, sample, generator)
+        pair = self._advance(model_output, timestep, sample, generator, return_dict)
         return KDPM2DiscreteSchedulerOutput(*pair) if return_dict else pair
