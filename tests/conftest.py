@@ -7,6 +7,8 @@ import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # looked at where Triton is imported
 
 # `pytest --hypothesis-profile thorough` draws twenty times as many configurations.
 hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)

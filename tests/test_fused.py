@@ -1,0 +1,354 @@
+import itertools
+import math
+import subprocess
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from kdpm2 import _fused, noise_schedule, philox, spacing, table
+
+Floats: TypeAlias = NDArray[np.float64]
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FLOAT32_EPS = float(torch.finfo(torch.float32).eps)
+ROW = table.Row(scale=0.3, x=0.7, model=-1.3, anchor=0.9, noise=0.4, denoised_x=0.6, denoised_model=-2.1)
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape).to(DEVICE, dtype)
+
+
+def exactly(tensor: torch.Tensor) -> Floats:
+    values: Floats = tensor.double().cpu().numpy()
+    return values
+
+
+def check_rounded_once(result: torch.Tensor, *terms: Floats, known_to: Floats | float = 0.0) -> None:
+    """`result` is the sum of the terms, as far as float32 goes and they are known, rounded to its dtype."""
+    exact = sum(terms, np.zeros(result.shape))
+    rounding = known_to + 4 * FLOAT32_EPS * np.sum(np.abs(np.broadcast_arrays(*terms)), axis=0)
+    if result.dtype is not torch.float32:
+        rounding += np.ldexp(float(torch.finfo(result.dtype).eps) / 4, np.frexp(exact)[1])
+    assert (np.abs(exactly(result) - exact) <= rounding).all()
+
+
+def check_stage(
+    row: table.Row,
+    results: tuple[torch.Tensor, torch.Tensor],
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    anchor: torch.Tensor | None,
+    noise: torch.Tensor | None,
+) -> None:
+    x, m = exactly(sample), exactly(model_output)
+    optional = [c * exactly(t) for c, t in ((row.anchor, anchor), (row.noise, noise)) if t is not None]
+    check_rounded_once(results[0], row.x * x, row.model * m, *optional)
+    check_rounded_once(results[1], row.denoised_x * x, row.denoised_model * m)
+    assert {result.dtype for result in results} == {sample.dtype}
+
+
+@pytest.mark.parametrize("sample_dtype", DTYPES)
+@pytest.mark.parametrize("model_dtype", DTYPES)
+def test_each_tensor_has_its_own_dtype(sample_dtype: torch.dtype, model_dtype: torch.dtype) -> None:
+    x, m = drawn(3, 50, dtype=sample_dtype), drawn(3, 50, dtype=model_dtype)
+    for anchor_dtype, noise_dtype in itertools.product(DTYPES, repeat=2):
+        anchor, noise = drawn(3, 50, dtype=anchor_dtype), drawn(3, 50, dtype=noise_dtype)
+        check_stage(ROW, _fused.apply(ROW, x, m, anchor, noise), x, m, anchor, noise)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+def test_rows_of_a_table(dtype: torch.dtype, prediction_type: str) -> None:
+    schedule = noise_schedule.discrete()
+    stages = table.dpm2(schedule, spacing.steps(schedule, 4), prediction_type)
+    for number, anchored in itertools.product(range(len(stages)), (True, False)):
+        row = stages.row(number, anchored)
+        x, m = (drawn(400, dtype=dtype) for _ in range(2))
+        anchor, noise = (drawn(400, dtype=dtype) if c else None for c in (row.anchor, row.noise))
+        results = _fused.apply(row, x, m, anchor, noise)
+        check_stage(row, results, x, m, anchor, noise)
+        assert torch.equal(_fused.advance(row, x, m, anchor, noise), results[0])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (),
+        (1,),
+        (32,),
+        (2, 31),
+        (3, 1, 511),
+        (1, 4, 16, 16),
+        (1025,),
+        (3, 1, 4, 17, 19),
+        (1, 4096),
+        (4097,),
+        (2, 7, 683),
+    ],
+)
+def test_any_shape(shape: tuple[int, ...]) -> None:
+    tensors = [drawn(*shape) for _ in range(4)]
+    check_stage(ROW, _fused.apply(ROW, *tensors), *tensors)
+
+
+def test_in_place() -> None:
+    tensors = [drawn(1500, dtype=torch.bfloat16) for _ in range(4)]
+    expected = _fused.advance(ROW, *tensors)
+    for place in range(4):
+        given = [tensor.clone() for tensor in tensors]
+        x, m, anchor, noise = given
+        assert _fused.advance(ROW, x, m, anchor, noise, out=given[place]) is given[place]
+        assert torch.equal(given[place], expected)
+        assert all(torch.equal(a, b) for i, (a, b) in enumerate(zip(given, tensors, strict=True)) if i != place)
+
+
+def test_what_has_no_part_is_not_read() -> None:
+    nothing = torch.full((40,), math.nan, device=DEVICE)
+    m = drawn(40)
+    row = ROW._replace(x=0, anchor=0, noise=0, denoised_x=0)
+    after, denoised = _fused.apply(row, nothing, m, nothing, nothing)
+    check_rounded_once(after, row.model * exactly(m))
+    check_rounded_once(denoised, row.denoised_model * exactly(m))
+    for name in ("x", "anchor", "noise"):
+        assert _fused.advance(row._replace(**{name: 1.0}), nothing, m, nothing, nothing).isnan().all()
+    assert _fused.apply(row._replace(denoised_x=1.0), nothing, m)[1].isnan().all()
+
+
+def made_rows(number: int) -> torch.Tensor:
+    """A table whose first row has no use for an anchor or noise."""
+    rows = torch.randn(number, len(_fused.COLUMNS))
+    rows[0, 3:5] = 0
+    return rows.to(DEVICE)
+
+
+def per_sample(rows: torch.Tensor, stage: list[int], ndim: int) -> dict[str, Floats]:
+    """The coefficients of each sample, to be multiplied with tensors."""
+    columns = exactly(rows)[stage].T.reshape(len(_fused.COLUMNS), -1, *[1] * (ndim - 1))
+    return dict(zip(_fused.COLUMNS, columns, strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("shape", [(4, 37), (4, 3, 20, 25)])
+def test_each_sample_at_its_own_stage(dtype: torch.dtype, guided: bool, shape: tuple[int, ...]) -> None:
+    rows, stage = made_rows(6), [5, 0, 2, 2]
+    x, m, u, noise = drawn(*shape, dtype=dtype), drawn(*shape), drawn(*shape), drawn(*shape)
+    anchor = drawn(*shape, dtype=dtype)
+    anchor[1] = noise[1] = math.nan
+    guidance = 7.5 if guided else 1.0
+    after, input_after, denoised = _fused.stage(
+        rows,
+        torch.tensor(stage, device=DEVICE),
+        x,
+        m,
+        anchor,
+        uncond=u if guided else None,
+        guidance=guidance,
+        noise=noise,
+        want_input=True,
+        want_denoised=True,
+    )
+    assert input_after is not None
+    assert denoised is not None
+    row = per_sample(rows, stage, len(shape))
+    outputs = [guidance * exactly(m), (1 - guidance) * exactly(u)]
+    moved = [row["anchor"] * np.nan_to_num(exactly(anchor)), row["noise"] * np.nan_to_num(exactly(noise))]
+    terms = [row["x"] * exactly(x), *(row["model"] * output for output in outputs), *moved]
+    check_rounded_once(after, *terms)
+    check_rounded_once(input_after, *(row["next_scale"] * term for term in terms))
+    check_rounded_once(denoised, row["denoised_x"] * exactly(x), *(row["denoised_model"] * each for each in outputs))
+
+
+@pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=2)))
+def test_only_what_is_wanted(wanted: tuple[bool, bool]) -> None:
+    rows, x, m = made_rows(2), drawn(2, 60), drawn(2, 60)
+    arguments = (rows, torch.tensor(0, device=DEVICE), x, m, None)
+    want_input, want_denoised = wanted
+    results = _fused.stage(*arguments, want_input=want_input, want_denoised=want_denoised)
+    for result, expected, is_wanted in zip(
+        results, _fused.stage(*arguments, want_input=True, want_denoised=True), (True, *wanted), strict=True
+    ):
+        assert expected is not None
+        assert torch.equal(result, expected) if result is not None else not is_wanted
+
+
+def test_one_stage_for_all_is_that_stage_for_each() -> None:
+    rows, (x, m, anchor) = made_rows(3), (drawn(3, 700) for _ in range(3))
+    for number in range(3):
+        after, *_ = _fused.stage(rows, torch.tensor(number, device=DEVICE), x, m, anchor)
+        each, *_ = _fused.stage(rows, torch.tensor([number] * 3, device=DEVICE), x, m, anchor)
+        assert torch.equal(after, each)
+
+
+def test_the_result_may_be_written_over_the_anchor() -> None:
+    rows, (x, m, anchor) = made_rows(2), (drawn(2, 60) for _ in range(3))
+    stage = torch.tensor([1, 0], device=DEVICE)
+    expected = _fused.stage(rows, stage, x, m, anchor, want_denoised=True)
+    after, _, denoised = _fused.stage(rows, stage, x, m, anchor, want_denoised=True, out=anchor)
+    assert after is anchor
+    assert torch.equal(after, expected[0])
+    assert denoised is not None
+    assert expected[2] is not None
+    assert torch.equal(denoised, expected[2])
+
+
+NOISE_ALONE = torch.tensor([[1.0, 0, 0, 0, 1, 0, 0, 1]])
+SEEDS, DRAWS = [3, -4, 2**40 + 5], [0, 6, 2**32 - 1]
+
+
+def made_noise(*shape: int, seeds: list[int], draw: list[int] | int) -> torch.Tensor:
+    nothing = torch.zeros(shape, device=DEVICE)
+    after, *_ = _fused.stage(
+        NOISE_ALONE.to(DEVICE),
+        torch.tensor(0, device=DEVICE),
+        nothing,
+        nothing,
+        None,
+        seeds=torch.tensor(seeds, device=DEVICE),
+        draw=torch.tensor(draw, device=DEVICE),
+    )
+    return after
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 32), (3, 1000), (3, 1024), (3, 5, 300), (3, 4096), (3, 2, 5000)])
+def test_noise_in_the_kernel_is_that_of_philox(shape: tuple[int, ...]) -> None:
+    made = made_noise(*shape, seeds=SEEDS, draw=DRAWS)
+    expected = philox.normal(torch.tensor(SEEDS), torch.tensor(DRAWS), shape)
+    torch.testing.assert_close(made.cpu(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        made_noise(*shape, seeds=SEEDS, draw=6).cpu(), philox.normal(torch.tensor(SEEDS), 6, shape), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("elements", [32, 1000, 5000])
+def test_noise_does_not_depend_on_the_batch(elements: int) -> None:
+    made = made_noise(3, elements, seeds=SEEDS, draw=DRAWS)
+    assert torch.equal(made_noise(3, elements, seeds=SEEDS, draw=DRAWS), made)
+    for i, (seed, draw) in enumerate(zip(SEEDS, DRAWS, strict=True)):
+        assert torch.equal(made_noise(1, elements, seeds=[seed], draw=[draw])[0], made[i])
+        assert torch.equal(made_noise(2, elements, seeds=[9, seed], draw=[8, draw])[1], made[i])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_noise_is_added_before_the_one_rounding(dtype: torch.dtype) -> None:
+    rows, stage = made_rows(4), [3, 0, 1]
+    x, m, anchor = (drawn(3, 1200, dtype=dtype) for _ in range(3))
+    seeds, draw = torch.tensor(SEEDS), torch.tensor(DRAWS)
+    after, *_ = _fused.stage(
+        rows, torch.tensor(stage, device=DEVICE), x, m, anchor, seeds=seeds.to(DEVICE), draw=draw.to(DEVICE)
+    )
+    row, noise = per_sample(rows, stage, 2), exactly(philox.normal(seeds, draw, x.shape))
+    terms = [row["x"] * exactly(x), row["model"] * exactly(m), row["anchor"] * exactly(anchor), row["noise"] * noise]
+    # Two ways to compute a logarithm and a sine differ.
+    check_rounded_once(after, *terms, known_to=1e-5 * np.abs(row["noise"]))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0)])
+def test_nothing_to_do(shape: tuple[int, ...]) -> None:
+    nothing = torch.empty(shape, device=DEVICE)
+    each = torch.zeros(shape[0], dtype=torch.int64, device=DEVICE)
+    after, *_ = _fused.stage(made_rows(1), each, nothing, nothing, None, seeds=each, draw=each)
+    assert after.shape == shape
+    assert not _fused.available(nothing)
+
+
+def strided(*shape: int) -> torch.Tensor:
+    return drawn(*shape, 2)[..., 0]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(2, 3, dtype=torch.float64, device=DEVICE),
+        torch.zeros(2, 3, dtype=torch.int32, device=DEVICE),
+        torch.zeros(3, 2, device=DEVICE),
+        torch.zeros(2, 3, device="meta"),
+        strided(2, 3),
+        torch.zeros(2, 3, device=DEVICE).to_sparse(),
+        torch.zeros(2, 3, device=DEVICE, requires_grad=True),
+        torch.zeros(2, 3, dtype=torch.complex64, device=DEVICE).conj().imag.contiguous()._neg_view(),
+    ],
+    ids=["float64", "int32", "shape", "device", "strides", "sparse", "gradient", "negated"],
+)
+def test_what_the_kernel_does_not_serve(tensor: torch.Tensor) -> None:
+    served = torch.zeros(2, 3, device=DEVICE)
+    assert _fused.available(served, served.half(), served.bfloat16())
+    assert not _fused.available(served, tensor)
+    with pytest.raises((TypeError, ValueError), match="anchor must be a "):
+        _fused.stage(made_rows(1), torch.tensor(0, device=DEVICE), served, served, tensor)
+
+
+def test_gradients_matter_only_where_they_are_recorded() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2, 3, device=DEVICE))
+    assert not _fused.available(parameter)
+    with torch.no_grad():
+        assert _fused.available(parameter)
+
+
+def said_with(environment: str, statement: str) -> str:
+    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2 import _fused\nprint({statement})"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_triton_is_imported_only_for_a_tensor_that_it_could_serve() -> None:
+    unset = "os.environ.pop('TRITON_INTERPRET', None)"
+    assert said_with(unset, "_fused.available(torch.zeros(3)), 'triton' in sys.modules") == "False False"
+    assert said_with("os.environ['TRITON_INTERPRET'] = '1'", "_fused.available(torch.zeros(3))") == "True"
+
+
+def test_without_triton_nothing_is_available() -> None:
+    missing = "os.environ['TRITON_INTERPRET'] = '1'\nsys.modules['triton'] = None"
+    assert said_with(missing, "_fused.available(torch.zeros(3))") == "False"
+
+
+ONE = torch.ones(2, 3, device=DEVICE)
+INDEX = torch.zeros(2, dtype=torch.int64, device=DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"sample": [1.0]}, TypeError, r"sample must be a tensor, got \[1.0\]"),
+        ({"sample": ONE.to("meta")}, ValueError, f"sample must be on a device of type {DEVICE}, got meta"),
+        (
+            {"sample": ONE.double()},
+            TypeError,
+            "sample must be a dense float16, bfloat16 or float32 .* got torch.float64",
+        ),
+        ({"model_output": None}, TypeError, "model_output must be a tensor, got None"),
+        ({"noise": 1.0}, TypeError, "noise must be a tensor, got 1.0"),
+        (
+            {"uncond": ONE[:1]},
+            ValueError,
+            r"uncond must be a contiguous tensor of shape \(2, 3\) .* got shape \(1, 3\)",
+        ),
+        ({"out": strided(2, 3)}, ValueError, r"out must be a contiguous tensor .* strides \(6, 2\)"),
+        ({"rows": [[1.0]]}, TypeError, r"rows must be a float32 tensor, got \[\[1.0\]\]"),
+        (
+            {"rows": torch.ones(2, 8, dtype=torch.float64)},
+            TypeError,
+            "rows must be a float32 tensor, got torch.float64",
+        ),
+        ({"rows": torch.ones(2, 7)}, ValueError, r"rows must be contiguous, of shape \(S, 8\) on .* \(2, 7\)"),
+        ({"rows": torch.ones(8, 2).T}, ValueError, r"rows must be contiguous, .* strides \(1, 2\)"),
+        ({"stage": 0}, TypeError, "stage must be an int64 tensor, got 0"),
+        ({"stage": INDEX[:1]}, ValueError, r"stage must have shape \(\) or \(2,\), got \(1,\)"),
+        ({"stage": INDEX.to("meta")}, ValueError, "stage must be contiguous on .*, on meta"),
+        ({"stage": torch.zeros(4, dtype=torch.int64, device=DEVICE)[::2]}, ValueError, "stage must be contiguous on"),
+        ({"guidance": math.nan}, ValueError, "guidance must be a finite number, got nan"),
+        ({"seeds": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),
+        ({"draw": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),
+        ({"seeds": INDEX, "draw": INDEX, "noise": ONE}, ValueError, "seeds must be given together with draw"),
+        ({"seeds": INDEX[:1], "draw": INDEX}, ValueError, r"seeds must have shape \(2,\), got \(1,\)"),
+        ({"seeds": INDEX, "draw": 1}, TypeError, "draw must be an int64 tensor, got 1"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"rows": made_rows(2), "stage": INDEX, "sample": ONE, "model_output": ONE, "anchor": None, **arguments}
+    with pytest.raises(error, match=message):
+        _fused.stage(**given)
