@@ -1,0 +1,284 @@
+"""The Triton kernel on a GPU: whether it is right, and how much of the memory's speed it has.
+
+`python -m benchmarks.gpu.kernel` prints both. With `--device cpu` it checks small tensors in Triton's interpreter, to
+see that this file works.
+
+An error is given as a share of what it may be: half a unit in the last place of the result's dtype, and 4 units of
+float32 in the terms of which the result is the sum. 1 is the most that is right.
+
+A time is that of one launch among many in a CUDA graph, so that what Python does between two is not in it. Bytes are
+what has to be read and written, once each. Beside it stands `torch.Tensor.copy_`, which reads one tensor and writes one
+of the same size and dtype. What fits into the GPU's cache stays there, for both.
+"""
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from kdpm2 import _fused, philox
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LAUNCHES, REPLAYS = 20, 11
+SMALL = ((1, 32), (3, 1000), (2, 4, 32, 32), (5, 3, 7, 61))
+MEDIUM = ((1, 4, 128, 128), (8, 16, 128, 128), (7, 3, 333, 111), (4096, 32))
+LARGE = (2**13 + 1, 2**16)
+"""More than 2^31 bytes of float32."""
+LARGER = (2**17 + 1, 2**14)
+"""More than 2^31 elements."""
+NOISE_DIFFERS_BY = 1e-5
+"""What two devices may make of the same words, by their logarithms and sines."""
+MOST_CHECKED = 2**24  # elements that are compared at once, or one sample
+
+
+class Checked(NamedTuple):
+    """One comparison with float64."""
+
+    case: str
+    dtypes: str
+    shape: tuple[int, ...]
+    error: float
+    """Largest share of what it may be."""
+
+    @property
+    def right(self) -> bool:
+        """Whether no error is larger than it may be; NaN is."""
+        return self.error <= 1
+
+
+class Timed(NamedTuple):
+    """One measurement."""
+
+    case: str
+    dtype: str
+    elements: int
+    microseconds: float
+    gigabytes_per_second: float
+    share_of_copy: float
+
+
+class Stage(NamedTuple):
+    """What a stage reads, one row of `rows` a sample."""
+
+    rows: torch.Tensor
+    stage: torch.Tensor
+    sample: torch.Tensor
+    model_output: torch.Tensor
+    anchor: torch.Tensor | None = None
+    uncond: torch.Tensor | None = None
+    noise: torch.Tensor | None = None
+    seeds: torch.Tensor | None = None
+    draw: torch.Tensor | None = None
+    guidance: float = 5.5
+
+
+def run(stage: Stage, everything: bool = True, out: torch.Tensor | None = None) -> tuple[torch.Tensor | None, ...]:
+    """The kernel's results: the sample after the stage, the next input, and the clean sample."""
+    return _fused.stage(
+        stage.rows,
+        stage.stage,
+        stage.sample,
+        stage.model_output,
+        stage.anchor,
+        uncond=stage.uncond,
+        guidance=stage.guidance,
+        noise=stage.noise,
+        seeds=stage.seeds,
+        draw=stage.draw,
+        want_input=everything,
+        want_denoised=everything,
+        out=out,
+    )
+
+
+def largest_error(stage: Stage, results: Iterable[torch.Tensor | None], first: int = 0) -> float:
+    """The largest share of what an error may be, over the samples from the first on."""
+    samples, elements = stage.sample.shape[0], math.prod(stage.sample.shape[1:])
+    at_once = max(1, MOST_CHECKED // elements)
+    worst = 0.0
+    for start in range(first, samples, at_once):
+        part = slice(start, min(start + at_once, samples))
+        for result, (exact, allowed) in zip(results, expected(stage, part, elements), strict=True):
+            if result is not None:
+                error = (
+                    ((result[part].reshape(-1, elements).double() - exact).abs() / allowed(result.dtype)).max().item()
+                )
+                worst = max(worst, math.inf if math.isnan(error) else error)
+    return worst
+
+
+Allowed = Callable[[torch.dtype], torch.Tensor]
+
+
+def expected(stage: Stage, part: slice, elements: int) -> Iterator[tuple[torch.Tensor, Allowed]]:
+    """The three results for some samples in float64, and what their errors may be."""
+
+    def exactly(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[part].reshape(-1, elements).double()
+
+    number = stage.stage[part] if stage.stage.ndim else stage.stage[None]
+    columns = stage.rows[number].double().T[:, :, None]
+    row = dict(zip(_fused.COLUMNS, columns, strict=True))
+    x, outputs = exactly(stage.sample), [exactly(stage.model_output)]
+    if stage.uncond is not None:
+        outputs = [stage.guidance * outputs[0], (1 - stage.guidance) * exactly(stage.uncond)]
+    terms = [row["x"] * x, *(row["model"] * output for output in outputs)]
+    known_to = torch.zeros_like(x)
+    if stage.anchor is not None:
+        terms.append(row["anchor"] * exactly(stage.anchor))
+    if stage.noise is not None:
+        terms.append(row["noise"] * exactly(stage.noise))
+    if stage.seeds is not None and stage.draw is not None:
+        draw = stage.draw[part] if stage.draw.ndim else stage.draw
+        terms.append(row["noise"] * philox.normal(stage.seeds[part], draw, x.shape).double())
+        known_to = NOISE_DIFFERS_BY * row["noise"].abs()
+    yield bounded(terms, known_to)
+    scale = row["next_scale"]
+    yield bounded([scale * term for term in terms], scale.abs() * known_to)
+    yield bounded([row["denoised_x"] * x, *(row["denoised_model"] * output for output in outputs)], 0 * known_to)
+
+
+def bounded(terms: list[torch.Tensor], known_to: torch.Tensor) -> tuple[torch.Tensor, Allowed]:
+    """The sum of the terms, and how far a result of a dtype may be from it."""
+    exact = torch.stack(terms).sum(0)
+    in_float32 = known_to + 4 * torch.finfo(torch.float32).eps * torch.stack(terms).abs().sum(0)
+
+    def allowed(dtype: torch.dtype) -> torch.Tensor:
+        half_a_unit = torch.ldexp(torch.ones_like(exact) * torch.finfo(dtype).eps / 4, torch.frexp(exact)[1])
+        return half_a_unit + in_float32
+
+    return exact, allowed
+
+
+def drawn(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Normal numbers, made in their dtype: the largest tensors have no room beside them for another."""
+    return torch.randn(shape, dtype=dtype, device=device)
+
+
+def indices(number: int, below: int, device: str) -> torch.Tensor:
+    """A tensor of that many indices."""
+    return torch.randint(below, (number,), device=device)
+
+
+def correctness(device: str = "cuda") -> list[Checked]:
+    """Every kind of stage in every dtype, at sizes from tiny to beyond 32-bit offsets."""
+    torch.manual_seed(0)
+    rows = torch.randn(5, len(_fused.COLUMNS), device=device)
+    rows[0, 3:5] = 0  # as at the start of a step
+    checked: list[Checked] = []
+
+    def check(case: str, stage: Stage, everything: bool = True, first: int = 0) -> None:
+        given = (stage.sample, stage.model_output, stage.anchor, stage.noise)
+        dtypes = ", ".join(str(each.dtype).removeprefix("torch.") if each is not None else "-" for each in given)
+        error = largest_error(stage, run(stage, everything), first)
+        checked.append(Checked(case, dtypes, tuple(stage.sample.shape), error))
+
+    for shape in SMALL if device == "cpu" else SMALL + MEDIUM:
+        samples = shape[0]
+        shared, each = indices(1, 5, device)[0], indices(samples, 5, device)
+        seeds, draw = indices(samples, 2**62, device) - 2**61, indices(samples, 2**32, device)
+        for dtype in DTYPES:
+            x, m, u, a, n = (drawn(shape, dtype, device) for _ in range(5))
+            check("one row", Stage(rows, shared, x, m))
+            check("anchor, noise", Stage(rows, each, x, m, a, noise=n))
+            check("anchor, noise made", Stage(rows, each, x, m, a, seeds=seeds, draw=draw))
+            check("guided, anchor, noise made", Stage(rows, shared, x, m, a, u, seeds=seeds, draw=draw[0]))
+            for other in DTYPES:
+                if other is not dtype:
+                    check("two dtypes", Stage(rows, each, x, m.to(other), a, noise=n.to(other)))
+            alone = run(Stage(rows, each[-1:], x[-1:], m[-1:], a[-1:], seeds=seeds[-1:], draw=draw[-1:]), False)[0]
+            among = run(Stage(rows, each, x, m, a, seeds=seeds, draw=draw), False)[0]
+            assert alone is not None
+            assert among is not None
+            same = 0.0 if torch.equal(alone[0], among[-1]) else math.inf
+            checked.append(
+                Checked("alone as among others, bit for bit", str(dtype).removeprefix("torch."), shape, same)
+            )
+    if device != "cpu":
+        last = torch.tensor(4, device=device)
+        x, m = (drawn(LARGE, torch.float32, device) for _ in range(2))
+        check("above 2^31 bytes", Stage(rows, last, x, m), everything=False)
+        x, m = (drawn(LARGER, torch.bfloat16, device) for _ in range(2))
+        seeds, draw = indices(LARGER[0], 2**62, device), torch.tensor(3, device=device)
+        # What is new there is at the end.
+        check("above 2^31 elements", Stage(rows, last, x, m), False, LARGER[0] - 100)
+        check("the same, noise made", Stage(rows, last, x, m, seeds=seeds, draw=draw), False, LARGER[0] - 100)
+    return checked
+
+
+def bandwidth() -> list[Timed]:
+    """Each kind of stage at 2^10 to 2^26 elements."""
+    device = "cuda"
+    torch.manual_seed(0)
+    rows = torch.randn(1, len(_fused.COLUMNS), device=device)
+    zero, seeds = torch.tensor(0, device=device), torch.tensor([5], device=device)
+    timed: list[Timed] = []
+    for dtype in DTYPES[:2]:
+        for elements in (2**power for power in range(10, 27, 2)):
+            x, m, anchor, noise, out = (drawn((1, elements), dtype, device) for _ in range(5))
+            stages = {
+                "first": Stage(rows, zero, x, m),
+                "midpoint, noise read": Stage(rows, zero, x, m, anchor, noise=noise),
+                "midpoint, noise made": Stage(rows, zero, x, m, anchor, seeds=seeds, draw=zero),
+            }
+            size = elements * dtype.itemsize
+            copied = 2 * size / seconds(lambda out=out, x=x: out.copy_(x))  # type: ignore[misc]
+            for case, stage in stages.items():
+                took = seconds(lambda stage=stage, out=out: run(stage, False, out))  # type: ignore[misc]
+                moved = size * (1 + sum(each is not None for each in (x, m, stage.anchor, stage.noise)))
+                name = str(dtype).removeprefix("torch.")
+                timed.append(Timed(case, name, elements, took * 1e6, moved / took / 1e9, moved / took / copied))
+    return timed
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """What one launch takes, the median over replays of a graph of many."""
+    work()  # compiles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(LAUNCHES):
+            work()
+    graph.replay()
+    times: list[float] = []
+    for _ in range(REPLAYS):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) / 1e3 / LAUNCHES)
+    return median(times)
+
+
+def main() -> None:
+    """Print both tables; the exit status is 1 if something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    device = parser.parse_args().device
+    if device == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, with the first stage
+        print(f"torch {torch.__version__}, Triton's interpreter")
+    else:
+        print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
+    checked = correctness(device)
+    for each in checked:
+        shape = "x".join(map(str, each.shape))
+        print(f"{each.case:<36} {each.dtypes:<40} {shape:>16} {each.error:8.3f} {'' if each.right else 'WRONG'}")
+    print(f"{sum(each.right for each in checked)} of {len(checked)} right")
+    if device == "cuda":
+        print(f"\n{'case':<24} {'dtype':<10} {'elements':>12} {'us':>10} {'GB/s':>10} {'of copy':>8}")
+        for row in bandwidth():
+            print(
+                f"{row.case:<24} {row.dtype:<10} {row.elements:>12,} {row.microseconds:>10.2f} "
+                f"{row.gigabytes_per_second:>10,.0f} {row.share_of_copy:>8.2f}"
+            )
+    raise SystemExit(not all(each.right for each in checked))
+
+
+if __name__ == "__main__":
+    main()
