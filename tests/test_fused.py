@@ -1,7 +1,10 @@
 import itertools
+import json
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -304,6 +307,30 @@ def test_triton_is_imported_only_for_a_tensor_that_it_could_serve() -> None:
 def test_without_triton_nothing_is_available() -> None:
     missing = "os.environ['TRITON_INTERPRET'] = '1'\nsys.modules['triton'] = None"
     assert said_with(missing, "_fused.available(torch.zeros(3))") == "False"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = str(tmp_path_factory.mktemp("triton"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.ptx"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": cache},
+    )
+    codes: dict[str, str] = json.loads(done.stdout)
+    return codes
+
+
+@pytest.mark.parametrize("case", ["row", "table"])
+@pytest.mark.parametrize(("dtype", "load"), [("fp32", "ld.global.v4.b32"), ("bf16", "ld.global.v2.b32")])
+def test_it_compiles_for_a_gpu(compiled: dict[str, str], case: str, dtype: str, load: str) -> None:
+    ptx = compiled[f"{case} {dtype}"]
+    # Four elements a thread and load, of each of four lanes and three tensors at least; nothing falls out of registers.
+    assert ptx.count(load) >= 4 * 3
+    assert ".local" not in ptx
 
 
 ONE = torch.ones(2, 3, device=DEVICE)
