@@ -9,7 +9,7 @@ from triton.compiler import ASTSource
 from kdpm2 import _kernel
 
 RESULTS, NUMBERS = ("out", "input_out", "denoised_out"), ("sample", "model_output", "uncond", "anchor", "noise")
-FROM_TABLE = ("seeds", "draws", "rows", "stages")
+FROM_TABLE = ("seeds", "draws", "rows", "stages", "guidances")
 CASES = {
     "row": {*RESULTS[1:2], *NUMBERS[2:3], *FROM_TABLE},
     "table": {*NUMBERS[4:]},
@@ -25,7 +25,7 @@ def ptx(absent: set[str], dtype: str) -> str:
         **dict.fromkeys(names, "fp32"),
         **dict.fromkeys(RESULTS + NUMBERS, f"*{dtype}"),
         **dict.fromkeys(FROM_TABLE, "*i64"),
-        "rows": "*fp32",
+        **dict.fromkeys(("rows", "guidances"), "*fp32"),
         **dict.fromkeys(("elements", "programs"), "i32"),
         **dict.fromkeys(compiled_in, "constexpr"),
     }

@@ -167,6 +167,15 @@ def test_each_sample_at_its_own_stage(dtype: torch.dtype, guided: bool, shape: t
     check_rounded_once(denoised, row["denoised_x"] * exactly(x), *(row["denoised_model"] * each for each in outputs))
 
 
+def test_each_sample_with_its_own_guidance() -> None:
+    rows, stage = made_rows(3), torch.tensor(1, device=DEVICE)
+    x, m, u, guidance = drawn(3, 90), drawn(3, 90), drawn(3, 90), drawn(3)
+    after, *_ = _fused.stage(rows, stage, x, m, None, uncond=u, guidance=guidance)
+    for i in range(3):
+        alone, *_ = _fused.stage(rows, stage, x[i], m[i], None, uncond=u[i], guidance=float(guidance[i]))
+        assert torch.equal(after[i], alone)
+
+
 @pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=2)))
 def test_only_what_is_wanted(wanted: tuple[bool, bool]) -> None:
     rows, x, m = made_rows(2), drawn(2, 60), drawn(2, 60)
@@ -293,6 +302,15 @@ def test_gradients_matter_only_where_they_are_recorded() -> None:
         assert _fused.available(parameter)
 
 
+def test_what_is_compiled_is_left_to_the_compiler() -> None:
+    def branch(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if _fused.available(x) else x - 1
+
+    x = torch.zeros(3, device=DEVICE)
+    assert torch.equal(branch(x), x + 1)
+    assert torch.equal(torch.compile(branch, fullgraph=True, backend="eager")(x), x - 1)
+
+
 def said_with(environment: str, statement: str) -> str:
     code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2 import _fused\nprint({statement})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
@@ -367,6 +385,8 @@ INDEX = torch.zeros(2, dtype=torch.int64, device=DEVICE)
         ({"stage": INDEX[:1]}, ValueError, r"stage must have shape \(\) or \(2,\), got \(1,\)"),
         ({"stage": INDEX.to("meta")}, ValueError, "stage must be contiguous on .*, on meta"),
         ({"stage": torch.zeros(4, dtype=torch.int64, device=DEVICE)[::2]}, ValueError, "stage must be contiguous on"),
+        ({"guidance": INDEX}, TypeError, "guidance must be a number or a float32 tensor, got torch.int64"),
+        ({"guidance": ONE}, ValueError, r"guidance must be a number or contiguous, of shape \(2,\) on .* \(2, 3\)"),
         ({"guidance": math.nan}, ValueError, "guidance must be a finite number, got nan"),
         ({"seeds": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),
         ({"draw": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),

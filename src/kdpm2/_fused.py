@@ -56,8 +56,10 @@ def available(*tensors: torch.Tensor) -> bool:
 
     It can if Triton is there, and they have one shape and are contiguous, not empty, on one CUDA device, of float16,
     bfloat16 or float32 each, and no gradient is asked for. In Triton's interpreter, which TRITON_INTERPRET=1 asks for,
-    the device is the CPU.
+    the device is the CPU. What `torch.compile` compiles it fuses by itself.
     """
+    if torch.compiler.is_compiling():
+        return False
     like = tensors[0]
     if not like.is_cuda and "TRITON_INTERPRET" not in os.environ:
         return False
@@ -111,7 +113,7 @@ def stage(
     anchor: torch.Tensor | None,
     *,
     uncond: torch.Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | torch.Tensor = 1.0,
     noise: torch.Tensor | None = None,
     seeds: torch.Tensor | None = None,
     draw: torch.Tensor | None = None,
@@ -131,7 +133,7 @@ def stage(
         anchor: The sample at the start of the step; None if no sample needs it. What it holds for those that need none
             does not matter.
         uncond: The network's output without the condition.
-        guidance: How far the output goes from `uncond` to `model_output` and beyond.
+        guidance: How far the output goes from `uncond` to `model_output` and beyond; a number, or shape (B,), float32.
         noise: A standard normal draw, instead of `seeds`.
         seeds: Shape (B,), int64: noise is `kdpm2.philox.normal(seeds, draw, sample.shape)`.
         draw: Shape () or (B,), int64: the number of each sample's draw.
@@ -159,7 +161,10 @@ def stage(
     samples = sample.shape[0] if sample.ndim else 1
     _check_rows(rows, sample)
     _check_index("stage", stage, samples, sample, one_for_all=True)
-    guidance = _check.finite("guidance", guidance)
+    if isinstance(guidance, torch.Tensor):
+        _check_guidance(guidance, samples, sample)
+    else:
+        guidance = _check.finite("guidance", guidance)
     if (seeds is None) != (draw is None) or (seeds is not None and noise is not None):
         raise ValueError("seeds must be given together with draw, and not with noise, got something else")
     if seeds is not None:
@@ -184,7 +189,7 @@ def stage(
         guidance=guidance,
         seeds=seeds,
         draw=draw,
-        samples=1 if seeds is None and not stage.ndim else samples,
+        samples=1 if seeds is None and not stage.ndim and not isinstance(guidance, torch.Tensor) else samples,
     )
     return after, input_after, clean
 
@@ -201,7 +206,7 @@ def _launch(
     row: Row = _NOT_USED,
     rows: torch.Tensor | None = None,
     stages: torch.Tensor | None = None,
-    guidance: float = 1.0,
+    guidance: float | torch.Tensor = 1.0,
     seeds: torch.Tensor | None = None,
     draw: torch.Tensor | None = None,
     samples: int = 1,
@@ -230,13 +235,14 @@ def _launch(
             draw,
             rows,
             stages,
+            guidance if isinstance(guidance, torch.Tensor) else None,
             float(row.x),
             float(row.model),
             float(row.anchor),
             float(row.noise),
             float(row.denoised_x),
             float(row.denoised_model),
-            guidance,
+            1.0 if isinstance(guidance, torch.Tensor) else guidance,
             elements,
             programs,
             DRAW_EACH=0 if draw is None else draw.ndim,
@@ -302,6 +308,16 @@ def _check_rows(rows: Any, sample: torch.Tensor) -> None:
         raise ValueError(
             f"rows must be contiguous, of shape (S, {len(COLUMNS)}) on {sample.device}, "
             f"got shape {tuple(rows.shape)}, strides {rows.stride()}, on {rows.device}"
+        )
+
+
+def _check_guidance(guidance: torch.Tensor, samples: int, sample: torch.Tensor) -> None:
+    if guidance.dtype is not torch.float32:
+        raise TypeError(f"guidance must be a number or a float32 tensor, got {guidance.dtype}")
+    if tuple(guidance.shape) != (samples,) or guidance.device != sample.device or not guidance.is_contiguous():
+        raise ValueError(
+            f"guidance must be a number or contiguous, of shape ({samples},) on {sample.device}, "
+            f"got shape {tuple(guidance.shape)}, strides {guidance.stride()}, on {guidance.device}"
         )
 
 

@@ -66,6 +66,7 @@ def stage(  # type: ignore[no-untyped-def]
     draws,
     rows,
     stages,
+    guidances,
     x_factor,
     model_factor,
     anchor_factor,
@@ -99,6 +100,8 @@ def stage(  # type: ignore[no-untyped-def]
         noise_factor = tl.load(row + 4)
         denoised_x = tl.load(row + 5)
         denoised_model = tl.load(row + 6)
+    if guidances is not None:
+        guidance = tl.load(guidances + number)
     # How much there is to be read of each: nothing where the factor is 0.
     sample_left = tl.where(x_factor != 0, left, 0)
     if denoised_out is not None:

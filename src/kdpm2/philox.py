@@ -17,8 +17,8 @@ normals, by Box and Muller, none of them above 6.77:
 Element e of a sample, counted as in C, is normal :math:`\lfloor e/Q \rfloor \bmod 4` of block :math:`\lfloor e/4Q
 \rfloor\,Q + e \bmod Q`: what neighbouring blocks give lies next to one another in memory, Q elements at a time.
 
-The words are the same everywhere, bit for bit. The normals are the same to a few units in the last place, as devices
-differ in their logarithms, sines and cosines.
+The words are the same everywhere, bit for bit. The normals are the same to 1e-5, as devices differ in their logarithms,
+sines and cosines.
 
 References:
     | Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011): https://doi.org/10.1145/2063384.2063405
