@@ -6,7 +6,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kdpm2 import _kernel
+from kdpm2.update import _kernel
 
 RESULTS, NUMBERS = ("out", "input_out", "denoised_out"), ("sample", "model_output", "uncond", "anchor", "noise")
 FROM_TABLE = ("seeds", "draws", "rows", "stages", "guidances")

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import torch
 
-from kdpm2 import _fused, philox
+from kdpm2 import philox
+from kdpm2.update import fused
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LAUNCHES, REPLAYS = 20, 11
@@ -78,7 +79,7 @@ class Stage(NamedTuple):
 
 def run(stage: Stage, everything: bool = True, out: torch.Tensor | None = None) -> tuple[torch.Tensor | None, ...]:
     """The kernel's results: the sample after the stage, the next input, and the clean sample."""
-    return _fused.stage(
+    return fused.stage(
         stage.rows,
         stage.stage,
         stage.sample,
@@ -122,7 +123,7 @@ def expected(stage: Stage, part: slice, elements: int) -> Iterator[tuple[torch.T
 
     number = stage.stage[part] if stage.stage.ndim else stage.stage[None]
     columns = stage.rows[number].double().T[:, :, None]
-    row = dict(zip(_fused.COLUMNS, columns, strict=True))
+    row = dict(zip(fused.COLUMNS, columns, strict=True))
     x, outputs = exactly(stage.sample), [exactly(stage.model_output)]
     if stage.uncond is not None:
         outputs = [stage.guidance * outputs[0], (1 - stage.guidance) * exactly(stage.uncond)]
@@ -167,7 +168,7 @@ def indices(number: int, below: int, device: str) -> torch.Tensor:
 def correctness(device: str = "cuda") -> list[Checked]:
     """Every kind of stage in every dtype, at sizes from tiny to beyond 32-bit offsets."""
     torch.manual_seed(0)
-    rows = torch.randn(5, len(_fused.COLUMNS), device=device)
+    rows = torch.randn(5, len(fused.COLUMNS), device=device)
     rows[0, 3:5] = 0  # as at the start of a step
     checked: list[Checked] = []
 
@@ -214,7 +215,7 @@ def bandwidth() -> list[Timed]:
     """Each kind of stage at 2^10 to 2^26 elements."""
     device = "cuda"
     torch.manual_seed(0)
-    rows = torch.randn(1, len(_fused.COLUMNS), device=device)
+    rows = torch.randn(1, len(fused.COLUMNS), device=device)
     zero, seeds = torch.tensor(0, device=device), torch.tensor([5], device=device)
     timed: list[Timed] = []
     for dtype in DTYPES[:2]:

@@ -56,6 +56,19 @@ def seeded(seeds: Seeds) -> Generators:
     return [torch.Generator().manual_seed(seed ^ _NOISE_OF_STEPS) for seed in seeds]
 
 
+def streams(seeds: Seeds, batch: int, device: torch.device) -> torch.Tensor:
+    """Shape (B,), int64: a seed of `kdpm2.philox` for each sample of a batch.
+
+    A list has one for each; of one seed, or a new one for None, every sample takes the next.
+    """
+    checked = checked_seeds("seeds", seeds)
+    if checked is None:
+        checked = drawn_seeds(None)
+    each = [checked + i for i in range(batch)] if isinstance(checked, int) else checked
+    signed = [(seed + 2**63) % 2**64 - 2**63 for seed in each]
+    return torch.tensor(signed, dtype=torch.int64).to(device, non_blocking=device.type == "cuda")
+
+
 def drawn_seeds(generator: Generators, shape: Sequence[int] = ()) -> int | list[int]:
     """One new seed from each generator for a batch of `shape`: an int if it is one for the batch.
 
@@ -253,7 +266,9 @@ def _drawn(shape: Sequence[int], dtype: torch.dtype, device: torch.device, gener
             raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
 
     def draw(shape: Sequence[int], g: torch.Generator) -> torch.Tensor:
-        return torch.randn(shape, generator=g, device=g.device, dtype=dtype).to(device)
+        noise = torch.randn(shape, generator=g, device=g.device, dtype=dtype)
+        # From memory that is not pinned this waits for the copy as it is; without it, for the device too.
+        return noise.to(device, non_blocking=device.type == "cuda")
 
     if len(generators) == 1:
         return draw(shape, generators[0])

@@ -6,7 +6,7 @@ Philox 4x32-10 enciphers a counter of four 32-bit words under a key of two. Here
     \mathrm{counter} = (\mathrm{block},\ \mathrm{draw},\ 0,\ 0).
 
 There is no state, so that a sample's noise does not depend on its neighbours, on what was drawn before, on the device
-or on the number of threads, and a GPU kernel can make it where it is added (`kdpm2._fused` does).
+or on the number of threads, and a GPU kernel can make it where it is added (`kdpm2.update.fused` does).
 
 The four words of a block are four uniforms, :math:`u_i = 2^{-32} w_i + 2^{-33}` in float32, never 0, and these are four
 normals, by Box and Muller, none of them above 6.77:

@@ -19,17 +19,18 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from kdpm2 import _check, curves, update
+from kdpm2 import _check, curves, graph, loop, update
 from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
-from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian, seeded
+from kdpm2.loop import Callback, Noise, Run
+from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
 from kdpm2.spacing import Steps
 from kdpm2.table import Churn, StageTable, dpm2
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
-Callback: TypeAlias = Callable[[dict[str, Any]], object]
+
+MODES = {"eager": loop.eager, "compile": loop.compiled, "graph": graph.played}
 
 _LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 number
 
@@ -48,6 +49,7 @@ def sample(
     flow: bool | None = None,
     callback: Callback | None = None,
     progress: bool = False,
+    mode: str = "eager",
 ) -> torch.Tensor:
     """Samples from a denoiser, by DPM2 with as much ancestral sampling as `eta` says.
 
@@ -60,12 +62,18 @@ def sample(
         s_noise: Scale of the noise, at least 0.
         seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
             torch's global generator if None.
-        noise: "gaussian", or "brownian" for a path that runs with other numbers of steps see too.
+        noise: "gaussian"; "brownian" for a path that runs with other numbers of steps see too; "philox" for that of
+            `kdpm2.philox`, the same on every device, which a GPU makes where it is added: of one seed for the batch
+            each sample has the next.
         conditioning: Keyword arguments for the denoiser.
         flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
         callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it; `sigma` and
             `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen.
         progress: Whether to show a bar.
+        mode: How the samples are made, the same to float32's precision. "eager" calls the network as it is. "compile"
+            has torch compile a stage, network and all, once for all stages, when a network and shape first come.
+            "graph" plays the whole run as one CUDA graph, recorded when a network, shape and schedule first come, and
+            without a callback; see `kdpm2.graph`.
 
     Returns:
         A new tensor like `x`.
@@ -80,18 +88,13 @@ def sample(
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
-    generators = seeded(seeds)
-    path = None
-    if _check.choice("noise", noise, NOISES) == "brownian" and len(table):
-        check_apart(table.sigmas, table.up)
-        path = Brownian(x, 0.0, max(steps.sigmas), seeds)
-
-    def draw(step: int) -> torch.Tensor:
-        if path is None:
-            return gaussian(x.shape, x.dtype, x.device, generators)
-        return path(steps.sigmas[step], steps.sigmas[step + 1])
-
-    return _run(table, model, x, draw, dict(conditioning or {}), callback, not _check.flag("progress", progress))
+    chosen = _check.choice("mode", mode, MODES)
+    if chosen == "graph" and callback is not None:
+        raise ValueError("callback must be None with mode='graph', which calls nothing when it is played")
+    disable = not _check.flag("progress", progress)
+    source = _noise(_check.choice("noise", noise, (*NOISES, "philox")), seeds, x, table)
+    run = Run(table, model, source, dict(conditioning or {}), callback, disable)
+    return _made(MODES[chosen], run, x)
 
 
 @torch.no_grad()
@@ -146,7 +149,8 @@ def sample_dpm_2_ancestral(
         check_like("what noise_sampler returns", drawn, "x", kind)
         return drawn
 
-    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=True)
+    source = Noise(draw, every_step=True, given_up=noise_sampler is None)
+    return _made(loop.eager, Run(table, denoiser, source, dict(extra_args or {}), callback, disable), x)
 
 
 @torch.no_grad()
@@ -196,52 +200,24 @@ def sample_dpm_2(
 
     if churned:
         x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
-    return _run(table, denoiser, x, draw, dict(extra_args or {}), callback, disable, every_step=churned)
+    source = Noise(draw, every_step=churned)
+    return _made(loop.eager, Run(table, denoiser, source, dict(extra_args or {}), callback, disable), x)
 
 
-def _run(
-    table: StageTable,
-    model: Denoiser,
-    x: torch.Tensor,
-    draw: Callable[[int], torch.Tensor],
-    conditioning: dict[str, Any],
-    callback: Callback | None,
-    disable: bool | None,
-    every_step: bool = False,
-) -> torch.Tensor:
-    """The loop: every stage calls the network on its input, and applies its row.
-
-    `draw(step)` gives the noise that a step adds; with `every_step` it is called for every step but the last, needed or
-    not, so that random numbers are used up as k-diffusion uses them.
-    """
-    if not len(table):
-        return x.clone()
-    timesteps = torch.from_numpy(table.stage_timesteps)
-    conditioned_on = timesteps.to(x.device, torch.promote_types(x.dtype, torch.float32))[:, None].expand(-1, len(x))
-    scales = update.input_scales(table, x.dtype)
-    anchor = None
-    bar = tqdm(total=len(table.sigmas) - 1, disable=disable)
-    for stage in range(len(table)):
-        row = table.row(stage)
-        model_output = model.predict(
-            x if row.scale == 1 else x.mul(scales[stage]), conditioned_on[stage], **conditioning
-        )
-        if callback is not None and table.starts_step[stage]:
-            callback(_told(table, stage, x, update.denoised(row, x, model_output)))
-        last, ends = stage + 1 == len(table), bool(table.ends_step[stage])
-        step = int(table.step[stage])
-        noise = draw(step) if row.noise or (every_step and ends and not last) else None
-        x, anchor = update.advance(row, x, model_output, anchor, noise), None if ends else x
-        bar.update(int(ends))
-    bar.close()
-    return x
+def _made(way: Callable[[Run, torch.Tensor], torch.Tensor], run: Run, x: torch.Tensor) -> torch.Tensor:
+    return way(run, x) if len(run.table) else x.clone()
 
 
-def _told(table: StageTable, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
-    step = int(table.step[stage])
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
-    return {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
+def _noise(kind: str, seeds: int | list[int] | None, x: torch.Tensor, table: StageTable) -> Noise:
+    """Where the noise of `sample` comes from."""
+    if kind == "philox":
+        return Noise(seeds=streams(seeds, len(x), x.device))
+    if kind == "brownian" and len(table):
+        check_apart(table.sigmas, table.up)
+        path = Brownian(x, 0.0, max(table.sigmas), seeds)
+        return Noise(lambda step: path(table.sigmas[step], table.sigmas[step + 1]))
+    generators = seeded(seeds)
+    return Noise(lambda step: gaussian_like(x, generators))
 
 
 def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:

@@ -1,5 +1,7 @@
 """A stage as torch operations, its coefficients Python floats: as few passes over memory as torch has for it.
 
+On a GPU that `fused` serves, the whole stage is its one kernel instead.
+
 Terms with coefficient 0 are not read, a first term with coefficient 1 is not copied, and what follows the first new
 tensor is added to it in place. float16 and bfloat16 are computed in float32 and rounded once, float64 in float64.
 No argument is written to but the one that is given `into`, and no other shares memory with a result.
@@ -8,6 +10,7 @@ No argument is written to but the one that is given `into`, and no other shares 
 import torch
 
 from kdpm2.table import Row, StageTable
+from kdpm2.update import fused
 
 
 def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -18,6 +21,11 @@ def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, .
     """
     with torch.inference_mode(False):  # kept for later runs, of which one may need gradients
         return torch.from_numpy(table.rows[:, 0]).to(_working_dtype(dtype)).unbind()
+
+
+def kernel_serves(*tensors: torch.Tensor) -> bool:
+    """Whether a stage of these tensors, the sample first, is the kernel's: they are on a GPU, and it can take them."""
+    return tensors[0].is_cuda and fused.available(*tensors)
 
 
 def apply(
@@ -41,8 +49,8 @@ def apply(
     Returns:
         Two tensors with the shape, dtype and device of `sample`, new but for `into`.
     """
-    if model_output.dtype is not torch.float32:
-        model_output = model_output.to(_working_dtype(sample.dtype, model_output.dtype))  # once for both
+    if sample.is_cuda and kernel_serves(*_present(sample, model_output, anchor, noise)):
+        return fused.apply(row, sample, model_output, anchor, noise)
     return advance(row, sample, model_output, anchor, noise, into), denoised(row, sample, model_output)
 
 
@@ -51,8 +59,7 @@ def denoised(row: Row, sample: torch.Tensor, model_output: torch.Tensor) -> torc
     dtype = sample.dtype
     if dtype is torch.float32 and model_output.dtype is torch.float32:
         return _sum(row.denoised_x, sample, row.denoised_model, model_output)
-    lifted = model_output.to(_working_dtype(dtype, model_output.dtype))
-    return _sum(row.denoised_x, sample, row.denoised_model, lifted).to(dtype)
+    return _rounded_sum(row.denoised_x, sample, row.denoised_model, model_output)
 
 
 def advance(
@@ -68,10 +75,17 @@ def advance(
     `into` may also be the anchor, the sample if there is no anchor, or memory of its own.
     """
     dtype = sample.dtype
+    if sample.is_cuda and kernel_serves(*_present(sample, model_output, anchor, noise, into)):
+        return fused.advance(
+            row, sample, model_output, anchor, noise, into if into is not None and into.dtype is dtype else None
+        )
     if dtype is torch.float32 and model_output.dtype is torch.float32:
         if into is not None and not (into.dtype is dtype and _may_write(sample, model_output, anchor)):
             into = None
         return _advanced(row, sample, model_output, anchor, noise, into)
+    if noise is None and (anchor is None or row.x == 0):
+        kept, factor = (sample, row.x) if anchor is None else (anchor, row.anchor)
+        return _rounded_sum(factor, kept, row.model, model_output)
     lifted = model_output.to(_working_dtype(dtype, model_output.dtype))
     noise = None if noise is None else noise.to(lifted.dtype)
     return _advanced(row, sample, lifted, anchor, noise, None).to(dtype)
@@ -89,6 +103,10 @@ def noised(
     if alpha is not None:
         clean = clean * alpha.to(working).to(sample.device)
     return torch.addcmul(clean, noise.to(working), sigma.to(working).to(sample.device)).to(sample.dtype)
+
+
+def _present(*tensors: torch.Tensor | None) -> list[torch.Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
 
 
 def _advanced(
@@ -128,3 +146,13 @@ def _sum(a: float, x: torch.Tensor, b: float, y: torch.Tensor, into: torch.Tenso
     if into is x:
         return x.mul_(a).add_(y, alpha=b)
     return torch.mul(y, b, out=into).add_(x, alpha=a)
+
+
+def _rounded_sum(a: float, x: torch.Tensor, b: float, y: torch.Tensor) -> torch.Tensor:
+    """The sum a · x + b · y in the dtype of `x`, rounded once: a new tensor."""
+    if x.dtype is y.dtype and x.is_cpu and x.dtype.itemsize == 2:
+        if a == 1:  # unlike an addition, torch makes this in float32
+            return torch.addcmul(x, y, torch.ones((), dtype=x.dtype), value=b)
+        if a == 0:
+            return torch.mul(y, b)
+    return _sum(a, x, b, y.to(_working_dtype(x.dtype, y.dtype))).to(x.dtype)

@@ -45,7 +45,7 @@ _MOST_ELEMENTS = 2**32 - 1
 def _kernel() -> Any:
     """The module with the kernel; None without Triton."""
     try:
-        from kdpm2 import _kernel as kernel
+        from kdpm2.update import _kernel as kernel
     except ImportError:
         return None
     return kernel

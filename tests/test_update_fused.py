@@ -12,7 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from kdpm2 import _fused, noise_schedule, philox, spacing, table
+from kdpm2 import noise_schedule, philox, spacing, table
+from kdpm2.update import fused
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ def test_each_tensor_has_its_own_dtype(sample_dtype: torch.dtype, model_dtype: t
     x, m = drawn(3, 50, dtype=sample_dtype), drawn(3, 50, dtype=model_dtype)
     for anchor_dtype, noise_dtype in itertools.product(DTYPES, repeat=2):
         anchor, noise = drawn(3, 50, dtype=anchor_dtype), drawn(3, 50, dtype=noise_dtype)
-        check_stage(ROW, _fused.apply(ROW, x, m, anchor, noise), x, m, anchor, noise)
+        check_stage(ROW, fused.apply(ROW, x, m, anchor, noise), x, m, anchor, noise)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -73,9 +74,9 @@ def test_rows_of_a_table(dtype: torch.dtype, prediction_type: str) -> None:
         row = stages.row(number, anchored)
         x, m = (drawn(400, dtype=dtype) for _ in range(2))
         anchor, noise = (drawn(400, dtype=dtype) if c else None for c in (row.anchor, row.noise))
-        results = _fused.apply(row, x, m, anchor, noise)
+        results = fused.apply(row, x, m, anchor, noise)
         check_stage(row, results, x, m, anchor, noise)
-        assert torch.equal(_fused.advance(row, x, m, anchor, noise), results[0])
+        assert torch.equal(fused.advance(row, x, m, anchor, noise), results[0])
 
 
 @pytest.mark.parametrize(
@@ -96,16 +97,16 @@ def test_rows_of_a_table(dtype: torch.dtype, prediction_type: str) -> None:
 )
 def test_any_shape(shape: tuple[int, ...]) -> None:
     tensors = [drawn(*shape) for _ in range(4)]
-    check_stage(ROW, _fused.apply(ROW, *tensors), *tensors)
+    check_stage(ROW, fused.apply(ROW, *tensors), *tensors)
 
 
 def test_in_place() -> None:
     tensors = [drawn(1500, dtype=torch.bfloat16) for _ in range(4)]
-    expected = _fused.advance(ROW, *tensors)
+    expected = fused.advance(ROW, *tensors)
     for place in range(4):
         given = [tensor.clone() for tensor in tensors]
         x, m, anchor, noise = given
-        assert _fused.advance(ROW, x, m, anchor, noise, out=given[place]) is given[place]
+        assert fused.advance(ROW, x, m, anchor, noise, out=given[place]) is given[place]
         assert torch.equal(given[place], expected)
         assert all(torch.equal(a, b) for i, (a, b) in enumerate(zip(given, tensors, strict=True)) if i != place)
 
@@ -114,25 +115,25 @@ def test_what_has_no_part_is_not_read() -> None:
     nothing = torch.full((40,), math.nan, device=DEVICE)
     m = drawn(40)
     row = ROW._replace(x=0, anchor=0, noise=0, denoised_x=0)
-    after, denoised = _fused.apply(row, nothing, m, nothing, nothing)
+    after, denoised = fused.apply(row, nothing, m, nothing, nothing)
     check_rounded_once(after, row.model * exactly(m))
     check_rounded_once(denoised, row.denoised_model * exactly(m))
     for name in ("x", "anchor", "noise"):
-        assert _fused.advance(row._replace(**{name: 1.0}), nothing, m, nothing, nothing).isnan().all()
-    assert _fused.apply(row._replace(denoised_x=1.0), nothing, m)[1].isnan().all()
+        assert fused.advance(row._replace(**{name: 1.0}), nothing, m, nothing, nothing).isnan().all()
+    assert fused.apply(row._replace(denoised_x=1.0), nothing, m)[1].isnan().all()
 
 
 def made_rows(number: int) -> torch.Tensor:
     """A table whose first row has no use for an anchor or noise."""
-    rows = torch.randn(number, len(_fused.COLUMNS))
+    rows = torch.randn(number, len(fused.COLUMNS))
     rows[0, 3:5] = 0
     return rows.to(DEVICE)
 
 
 def per_sample(rows: torch.Tensor, stage: list[int], ndim: int) -> dict[str, Floats]:
     """The coefficients of each sample, to be multiplied with tensors."""
-    columns = exactly(rows)[stage].T.reshape(len(_fused.COLUMNS), -1, *[1] * (ndim - 1))
-    return dict(zip(_fused.COLUMNS, columns, strict=True))
+    columns = exactly(rows)[stage].T.reshape(len(fused.COLUMNS), -1, *[1] * (ndim - 1))
+    return dict(zip(fused.COLUMNS, columns, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -144,7 +145,7 @@ def test_each_sample_at_its_own_stage(dtype: torch.dtype, guided: bool, shape: t
     anchor = drawn(*shape, dtype=dtype)
     anchor[1] = noise[1] = math.nan
     guidance = 7.5 if guided else 1.0
-    after, input_after, denoised = _fused.stage(
+    after, input_after, denoised = fused.stage(
         rows,
         torch.tensor(stage, device=DEVICE),
         x,
@@ -170,9 +171,9 @@ def test_each_sample_at_its_own_stage(dtype: torch.dtype, guided: bool, shape: t
 def test_each_sample_with_its_own_guidance() -> None:
     rows, stage = made_rows(3), torch.tensor(1, device=DEVICE)
     x, m, u, guidance = drawn(3, 90), drawn(3, 90), drawn(3, 90), drawn(3)
-    after, *_ = _fused.stage(rows, stage, x, m, None, uncond=u, guidance=guidance)
+    after, *_ = fused.stage(rows, stage, x, m, None, uncond=u, guidance=guidance)
     for i in range(3):
-        alone, *_ = _fused.stage(rows, stage, x[i], m[i], None, uncond=u[i], guidance=float(guidance[i]))
+        alone, *_ = fused.stage(rows, stage, x[i], m[i], None, uncond=u[i], guidance=float(guidance[i]))
         assert torch.equal(after[i], alone)
 
 
@@ -181,9 +182,9 @@ def test_only_what_is_wanted(wanted: tuple[bool, bool]) -> None:
     rows, x, m = made_rows(2), drawn(2, 60), drawn(2, 60)
     arguments = (rows, torch.tensor(0, device=DEVICE), x, m, None)
     want_input, want_denoised = wanted
-    results = _fused.stage(*arguments, want_input=want_input, want_denoised=want_denoised)
+    results = fused.stage(*arguments, want_input=want_input, want_denoised=want_denoised)
     for result, expected, is_wanted in zip(
-        results, _fused.stage(*arguments, want_input=True, want_denoised=True), (True, *wanted), strict=True
+        results, fused.stage(*arguments, want_input=True, want_denoised=True), (True, *wanted), strict=True
     ):
         assert expected is not None
         assert torch.equal(result, expected) if result is not None else not is_wanted
@@ -192,16 +193,16 @@ def test_only_what_is_wanted(wanted: tuple[bool, bool]) -> None:
 def test_one_stage_for_all_is_that_stage_for_each() -> None:
     rows, (x, m, anchor) = made_rows(3), (drawn(3, 700) for _ in range(3))
     for number in range(3):
-        after, *_ = _fused.stage(rows, torch.tensor(number, device=DEVICE), x, m, anchor)
-        each, *_ = _fused.stage(rows, torch.tensor([number] * 3, device=DEVICE), x, m, anchor)
+        after, *_ = fused.stage(rows, torch.tensor(number, device=DEVICE), x, m, anchor)
+        each, *_ = fused.stage(rows, torch.tensor([number] * 3, device=DEVICE), x, m, anchor)
         assert torch.equal(after, each)
 
 
 def test_the_result_may_be_written_over_the_anchor() -> None:
     rows, (x, m, anchor) = made_rows(2), (drawn(2, 60) for _ in range(3))
     stage = torch.tensor([1, 0], device=DEVICE)
-    expected = _fused.stage(rows, stage, x, m, anchor, want_denoised=True)
-    after, _, denoised = _fused.stage(rows, stage, x, m, anchor, want_denoised=True, out=anchor)
+    expected = fused.stage(rows, stage, x, m, anchor, want_denoised=True)
+    after, _, denoised = fused.stage(rows, stage, x, m, anchor, want_denoised=True, out=anchor)
     assert after is anchor
     assert torch.equal(after, expected[0])
     assert denoised is not None
@@ -215,7 +216,7 @@ SEEDS, DRAWS = [3, -4, 2**40 + 5], [0, 6, 2**32 - 1]
 
 def made_noise(*shape: int, seeds: list[int], draw: list[int] | int) -> torch.Tensor:
     nothing = torch.zeros(shape, device=DEVICE)
-    after, *_ = _fused.stage(
+    after, *_ = fused.stage(
         NOISE_ALONE.to(DEVICE),
         torch.tensor(0, device=DEVICE),
         nothing,
@@ -251,7 +252,7 @@ def test_noise_is_added_before_the_one_rounding(dtype: torch.dtype) -> None:
     rows, stage = made_rows(4), [3, 0, 1]
     x, m, anchor = (drawn(3, 1200, dtype=dtype) for _ in range(3))
     seeds, draw = torch.tensor(SEEDS), torch.tensor(DRAWS)
-    after, *_ = _fused.stage(
+    after, *_ = fused.stage(
         rows, torch.tensor(stage, device=DEVICE), x, m, anchor, seeds=seeds.to(DEVICE), draw=draw.to(DEVICE)
     )
     row, noise = per_sample(rows, stage, 2), exactly(philox.normal(seeds, draw, x.shape))
@@ -264,9 +265,9 @@ def test_noise_is_added_before_the_one_rounding(dtype: torch.dtype) -> None:
 def test_nothing_to_do(shape: tuple[int, ...]) -> None:
     nothing = torch.empty(shape, device=DEVICE)
     each = torch.zeros(shape[0], dtype=torch.int64, device=DEVICE)
-    after, *_ = _fused.stage(made_rows(1), each, nothing, nothing, None, seeds=each, draw=each)
+    after, *_ = fused.stage(made_rows(1), each, nothing, nothing, None, seeds=each, draw=each)
     assert after.shape == shape
-    assert not _fused.available(nothing)
+    assert not fused.available(nothing)
 
 
 def strided(*shape: int) -> torch.Tensor:
@@ -289,22 +290,22 @@ def strided(*shape: int) -> torch.Tensor:
 )
 def test_what_the_kernel_does_not_serve(tensor: torch.Tensor) -> None:
     served = torch.zeros(2, 3, device=DEVICE)
-    assert _fused.available(served, served.half(), served.bfloat16())
-    assert not _fused.available(served, tensor)
+    assert fused.available(served, served.half(), served.bfloat16())
+    assert not fused.available(served, tensor)
     with pytest.raises((TypeError, ValueError), match="anchor must be a "):
-        _fused.stage(made_rows(1), torch.tensor(0, device=DEVICE), served, served, tensor)
+        fused.stage(made_rows(1), torch.tensor(0, device=DEVICE), served, served, tensor)
 
 
 def test_gradients_matter_only_where_they_are_recorded() -> None:
     parameter = torch.nn.Parameter(torch.zeros(2, 3, device=DEVICE))
-    assert not _fused.available(parameter)
+    assert not fused.available(parameter)
     with torch.no_grad():
-        assert _fused.available(parameter)
+        assert fused.available(parameter)
 
 
 def test_what_is_compiled_is_left_to_the_compiler() -> None:
     def branch(x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if _fused.available(x) else x - 1
+        return x + 1 if fused.available(x) else x - 1
 
     x = torch.zeros(3, device=DEVICE)
     assert torch.equal(branch(x), x + 1)
@@ -312,19 +313,19 @@ def test_what_is_compiled_is_left_to_the_compiler() -> None:
 
 
 def said_with(environment: str, statement: str) -> str:
-    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2 import _fused\nprint({statement})"
+    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2.update import fused\nprint({statement})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_triton_is_imported_only_for_a_tensor_that_it_could_serve() -> None:
     unset = "os.environ.pop('TRITON_INTERPRET', None)"
-    assert said_with(unset, "_fused.available(torch.zeros(3)), 'triton' in sys.modules") == "False False"
-    assert said_with("os.environ['TRITON_INTERPRET'] = '1'", "_fused.available(torch.zeros(3))") == "True"
+    assert said_with(unset, "fused.available(torch.zeros(3)), 'triton' in sys.modules") == "False False"
+    assert said_with("os.environ['TRITON_INTERPRET'] = '1'", "fused.available(torch.zeros(3))") == "True"
 
 
 def test_without_triton_nothing_is_available() -> None:
     missing = "os.environ['TRITON_INTERPRET'] = '1'\nsys.modules['triton'] = None"
-    assert said_with(missing, "_fused.available(torch.zeros(3))") == "False"
+    assert said_with(missing, "fused.available(torch.zeros(3))") == "False"
 
 
 @pytest.fixture(scope="module")
@@ -398,4 +399,4 @@ INDEX = torch.zeros(2, dtype=torch.int64, device=DEVICE)
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     given = {"rows": made_rows(2), "stage": INDEX, "sample": ONE, "model_output": ONE, "anchor": None, **arguments}
     with pytest.raises(error, match=message):
-        _fused.stage(**given)
+        fused.stage(**given)

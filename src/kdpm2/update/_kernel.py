@@ -1,4 +1,4 @@
-r"""The Triton kernel of `kdpm2._fused`: a stage in one pass over memory.
+r"""The Triton kernel of `kdpm2.update.fused`: a stage in one pass over memory.
 
 A program has BLOCK elements next to one another of each of the LANES normals that a block of `kdpm2.philox` gives, so
 that what it reads and writes is contiguous, and no normal is made twice. What it takes that is uniform over a sample,

@@ -1,0 +1,148 @@
+"""A whole run as one CUDA graph: recorded once, then played with new samples, new noise and new conditioning.
+
+A network so small that it costs less than to ask for it, a robot's policy for one, is asked for hundreds of operations
+a run. A graph is one. It is recorded when a network first comes with a shape, a dtype, a schedule and a kind of
+conditioning, and kept as long as the network, the last few of them; each holds on to the memory that its run needs.
+
+What a run reads is copied into the memory that was recorded: the samples, tensors in the conditioning, and the noise,
+one tensor a step, or the seeds of `kdpm2.philox` alone, which is what larger samples call for. What is no tensor is
+recorded as it is, and another value is another graph.
+
+The network must do what can be recorded: the same operations whatever the values are, and nothing that waits for the
+device. Weights may be written over, but not put elsewhere: a network that is moved must be played by another.
+
+References:
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+import dataclasses
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+
+from kdpm2 import loop, update
+from kdpm2.loop import Noise, Run
+
+DEVICES = ("cuda",)
+
+MOST_KEPT = 8
+"""How many graphs are kept for one network."""
+
+_kept: weakref.WeakKeyDictionary[Any, OrderedDict[Hashable, "Recording"]] = weakref.WeakKeyDictionary()
+
+
+def played(run: Run, x: torch.Tensor) -> torch.Tensor:
+    """The samples of `kdpm2.loop.eager`, by a graph.
+
+    Raises:
+        ValueError: If `x` is not on a CUDA device.
+        TypeError: If the conditioning holds something that is neither a tensor nor can be told apart from another.
+    """
+    if x.device.type not in DEVICES:
+        raise ValueError(f"mode must be 'eager' or 'compile' for x on {x.device}: graphs are CUDA's")
+    key = (
+        run.table.rows.tobytes(),
+        run.table.stage_timesteps.tobytes(),
+        (x.shape, x.dtype, x.device),
+        run.noise.seeds is None,
+        _kind("conditioning", run.conditioning),
+    )
+    # A bound method is made anew each time that it is asked for; what it is bound to stays.
+    network: Any = run.model.network
+    owner = getattr(network, "__self__", network)
+    try:
+        graphs = _kept.setdefault(owner, OrderedDict())
+    except TypeError:
+        raise TypeError(
+            f"the network must be a function or an object that can be referred to weakly with mode='graph', "
+            f"got {type(owner).__name__}"
+        ) from None
+    named = (getattr(network, "__name__", None), key)
+    if named not in graphs:
+        graphs[named] = Recording(run, x)
+        if len(graphs) > MOST_KEPT:
+            graphs.popitem(last=False)
+    graphs.move_to_end(named)
+    return graphs[named].play(run, x)
+
+
+class Recording:
+    """One graph, and the memory that it reads from and writes to.
+
+    Args:
+        run: What it does; the network is called three times a stage for it, with the first samples and their noise.
+        x: Shape (B, ...), on a CUDA device: samples like those that it will start from.
+    """
+
+    def __init__(self, run: Run, x: torch.Tensor) -> None:
+        self._x = x.clone(memory_format=torch.contiguous_format)
+        self._conditioning = _copied(run.conditioning)
+        self._seeds = None if run.noise.seeds is None else run.noise.seeds.clone()
+        table = run.table
+        adds = [int(step) for step, row in zip(table.step, table.rows, strict=True) if row[4]]
+        self._noise = {step: torch.zeros_like(self._x) for step in adds if self._seeds is None}
+        noise = Noise(draw=None if self._seeds is not None else self._noise.__getitem__, seeds=self._seeds)
+        recorded = dataclasses.replace(run, noise=noise, conditioning=self._conditioning, disable=True)
+        held = update.on_device(table, x.device, x.dtype)
+
+        # As torch asks for: what is set up by a first call is not to be recorded.
+        aside = torch.cuda.Stream(x.device)
+        aside.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(aside):
+            for _ in range(2):
+                loop.eager(recorded, self._x, held)
+        torch.cuda.current_stream(x.device).wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(x.device), torch.cuda.graph(self._graph):
+            self._result = loop.eager(recorded, self._x, held)
+
+    def play(self, run: Run, x: torch.Tensor) -> torch.Tensor:
+        """The samples that the run leads to from `x`, a new tensor."""
+        self._x.copy_(x)
+        _copy_into(self._conditioning, run.conditioning)
+        if self._seeds is not None and run.noise.seeds is not None:
+            self._seeds.copy_(run.noise.seeds)
+        for step, noise in self._noise.items():
+            noise.copy_(run.noise(step, x))
+        self._graph.replay()
+        return self._result.clone()
+
+
+def _kind(name: str, value: Any) -> Hashable:
+    """What must be the same for one graph to serve."""
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.dtype, value.device)
+    if isinstance(value, Mapping):
+        return tuple((key, _kind(key, each)) for key, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return (type(value), *(_kind(name, each) for each in value))
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must hold tensors, or values that can be told apart by their hash, with mode='graph', "
+            f"got {type(value).__name__}"
+        ) from None
+    return (type(value), value)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(each) for key, each in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+
+
+def _copy_into(mine: Any, given: Any) -> None:
+    if isinstance(given, torch.Tensor):
+        mine.copy_(given)
+    elif isinstance(given, Mapping):
+        for key, each in given.items():
+            _copy_into(mine[key], each)
+    elif isinstance(given, (list, tuple)):
+        for each, other in zip(mine, given, strict=True):
+            _copy_into(each, other)

@@ -1,0 +1,210 @@
+"""A run over a table, from noise to samples: stage after stage, the network is called and its row applied.
+
+Three ways to the same samples. `eager` calls the network as it is. `compiled` has torch compile a stage, the network
+and the row's arithmetic, once for all stages. `kdpm2.graph` records `eager` as one CUDA graph, to be played again.
+
+`eager` keeps three tensors of the sample's size at most besides what the network does: the sample, the anchor, and the
+network's input or the noise. A run waits for the device nowhere, unless it is asked to tell of its steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from kdpm2 import philox, update
+from kdpm2.denoiser import Denoiser
+from kdpm2.table import StageTable
+from kdpm2.update import DeviceTable, fused
+
+Callback = Callable[[dict[str, Any]], object]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Where the noise of steps comes from: `draw`, or else `seeds`.
+
+    Attributes:
+        draw: Gives the noise that a step adds, like the sample.
+        seeds: Shape (B,), int64: those of `kdpm2.philox`, of which each step is a draw.
+        every_step: Whether it is drawn for every step but the last, needed or not, so that random numbers are used up
+            as k-diffusion uses them.
+        given_up: Whether the run may write to what is drawn.
+    """
+
+    draw: Callable[[int], torch.Tensor] | None = None
+    seeds: torch.Tensor | None = None
+    every_step: bool = False
+    given_up: bool = True
+
+    def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
+        """The noise of a step, standard normal."""
+        if self.draw is not None:
+            return self.draw(step)
+        if self.seeds is None:
+            raise TypeError("noise must have draw or seeds, got neither")
+        return philox.normal(self.seeds, step, like.shape)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of, but for the samples that it starts from.
+
+    Attributes:
+        table: Its stages, one at least.
+        model: What the network is, and how it is called.
+        noise: Where the noise of steps comes from.
+        conditioning: Keyword arguments of the network.
+        callback: Called once a step with what k-diffusion's functions tell.
+        disable: Whether to show no progress bar; None for one on a terminal.
+    """
+
+    table: StageTable
+    model: Denoiser
+    noise: Noise
+    conditioning: dict[str, Any]
+    callback: Callback | None = None
+    disable: bool | None = True
+
+
+def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
+    """The samples that the run leads to, a new tensor like `x` (B, ...); `held` is its table there, where there is one."""
+    table, noise = run.table, run.noise
+    held = update.on_device(table, x.device, x.dtype) if held is None else held
+    timesteps = held.timesteps[:, None].expand(-1, len(x))
+    scales = update.input_scales(table, x.dtype)
+    # A sample is written over by the next of its kind, after a step or in the middle of one, unless the network or the
+    # callback has seen it, and may have kept it. That of the caller never is.
+    memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
+    unseen = run.callback is None and not (table.rows[:, 0] == 1).any()
+    anchor = network_input = None
+    told = _progress(run)
+    for stage in range(len(table)):
+        row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
+        if network_input is None:
+            network_input = x if row.scale == 1 else x.mul(scales[stage])
+        model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
+        network_input = None
+        if run.callback is not None and table.starts_step[stage]:
+            run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
+        in_registers = noise.seeds is not None and update.kernel_serves(
+            x, model_output, x if anchor is None else anchor
+        )
+        drawn = None
+        if not in_registers and (row.noise or (noise.every_step and ends and stage + 1 < len(table))):
+            drawn = noise(step, x)
+        into = memory[ends]
+        if into is None and drawn is not None and noise.given_up:
+            into = drawn
+        if in_registers:
+            after, network_input = _in_one_pass(run, held, stage, x, model_output, anchor, into)
+        else:
+            after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
+        del model_output, drawn, into
+        memory[ends] = after if unseen else None
+        x, anchor = after, None if ends else x
+        told(ends)
+    return x
+
+
+def _in_one_pass(
+    run: Run,
+    held: DeviceTable,
+    stage: int,
+    x: torch.Tensor,
+    model_output: torch.Tensor,
+    anchor: torch.Tensor | None,
+    into: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The sample after the stage, and what the network reads next, if that is another tensor; noise is in no memory."""
+    table = run.table
+    adds = bool(table.row(stage).noise)
+    after, network_input, _ = fused.stage(
+        held.rows,
+        held.stage[stage],
+        x,
+        model_output,
+        anchor,
+        seeds=run.noise.seeds if adds else None,
+        draw=held.step[stage] if adds else None,
+        want_input=stage + 1 < len(table) and table.row(stage + 1).scale != 1,
+        out=into,
+    )
+    return after, network_input
+
+
+def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
+    """The same samples, each stage by one graph of the network and the row's arithmetic, the same for all stages.
+
+    It is compiled when a network, a shape or a dtype first comes, which may take a minute. What torch cannot compile of
+    the network is called as it is.
+    """
+    table, noise = run.table, run.noise
+    held = update.on_device(table, x.device, x.dtype)
+    for column in held:
+        torch._dynamo.maybe_mark_dynamic(column, 0)  # other numbers of stages are no other graph
+    x = x.detach().contiguous()
+    # Tensors of their own from the start: to torch, arguments that are one tensor are another graph.
+    previous = torch.zeros_like(x)
+    drawn = torch.zeros_like(x) if noise.seeds is None and table.rows[:, 4].any() else None
+    told = _progress(run)
+    for stage in range(len(table)):
+        row, step = table.row(stage), int(table.step[stage])
+        if row.noise and noise.draw is not None:
+            drawn = noise.draw(step)
+        after, model_output = _compiled_stage()(
+            run.model, held, held.stage[stage], x, previous, drawn, noise.seeds, run.conditioning
+        )
+        if run.callback is not None and table.starts_step[stage]:
+            run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
+        x, previous = after, x
+        told(bool(table.ends_step[stage]))
+    return x
+
+
+@cache
+def _compiled_stage() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    return torch.compile(_stage)
+
+
+def _stage(
+    model: Denoiser,
+    held: DeviceTable,
+    stage: torch.Tensor,
+    x: torch.Tensor,
+    previous: torch.Tensor,
+    drawn: torch.Tensor | None,
+    seeds: torch.Tensor | None,
+    conditioning: dict[str, Any],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sample after a stage, and the network's output."""
+    network_input, timestep = update.network_input(held, stage, x)
+    model_output = model.predict(network_input, timestep, **conditioning)
+    if seeds is not None:
+        drawn = philox.normal(seeds, held.step.index_select(0, stage.reshape(1)).reshape(()), x.shape)
+    return update.at_stage(held, stage, x, model_output, previous, drawn), model_output
+
+
+def _progress(run: Run) -> Callable[[bool], object]:
+    """A function to be called after each stage with whether it ends a step, which shows a bar if one is asked for."""
+    if run.disable:
+        return lambda ends: None
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=len(run.table.sigmas) - 1, disable=run.disable)
+
+    def told(ends: bool) -> None:
+        bar.update(int(ends))
+        if bar.n == bar.total:
+            bar.close()
+
+    return told
+
+
+def _told(table: StageTable, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+    step = int(table.step[stage])
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
+    return {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}

@@ -1,0 +1,100 @@
+r"""A stage that a tensor chooses: the same torch operations for every stage, for compilers and for batches.
+
+The table lies on the device, and each stage, whether it starts a step or ends it, is
+
+.. math:: \mathrm{output} = a_s\,x + b_s\,m + c_s\,\mathrm{previous} + e_s\,\mathrm{noise},
+
+with s an index that is data like any other, one for all samples or one for each. *previous* is what the stage before
+read: the anchor where there is one, and times 0 where there is none. So nothing depends on s but numbers, and one
+compiled graph serves all stages, steps and tables of a length.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from kdpm2.table import Row, StageTable
+
+COLUMNS = (*Row._fields, "next_scale")
+"""What a row holds on a device: besides a `Row`'s numbers the scale of the input of the stage after it."""
+
+
+class DeviceTable(NamedTuple):
+    """A table's numbers as tensors.
+
+    Attributes:
+        rows: Shape (S, 8), float32 or float64: the coefficients of each stage, columns as in `COLUMNS`.
+        timesteps: Shape (S,), same dtype: what the network is conditioned on.
+        step: Shape (S,), int64: which step each stage belongs to.
+        stage: Shape (S,), int64: 0 to S-1, of which stages are taken without a copy to the device.
+    """
+
+    rows: torch.Tensor
+    timesteps: torch.Tensor
+    step: torch.Tensor
+    stage: torch.Tensor
+
+
+def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torch.float32) -> DeviceTable:
+    """The table for samples of a dtype: in float64 for float64, else in float32."""
+    next_scale = np.append(table.rows[1:, :1], np.ones((1, 1)), axis=0)[: len(table)]
+    working = torch.promote_types(dtype, torch.float32)
+
+    def moved(values: object, to: torch.dtype) -> torch.Tensor:
+        # A copy from pageable memory is over when this returns; without non_blocking it would wait for the device too.
+        return torch.as_tensor(values, dtype=to).to(device, non_blocking=device.type == "cuda")
+
+    return DeviceTable(
+        rows=moved(np.append(table.rows, next_scale, axis=1), working),
+        timesteps=moved(table.stage_timesteps, working),
+        step=moved(table.step, torch.int64),
+        stage=moved(np.arange(len(table)), torch.int64),
+    )
+
+
+def network_input(table: DeviceTable, stage: torch.Tensor, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the network reads at a stage: the scaled sample, and its timestep of shape (B,).
+
+    Args:
+        table: On the device of the sample.
+        stage: Shape () or (B,), int64.
+        sample: Shape (B, ...), floating point.
+    """
+    index = stage.reshape(-1)
+    scale = _per_sample(table.rows[:, 0].index_select(0, index), sample)
+    return (sample * scale).to(sample.dtype), table.timesteps.index_select(0, index).expand(len(sample))
+
+
+def at_stage(
+    table: DeviceTable,
+    stage: torch.Tensor,
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    previous: torch.Tensor,
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The sample after the stage, a new tensor.
+
+    Args:
+        table: On the device of the sample.
+        stage: Shape () or (B,), int64: for all samples, or for each.
+        sample: Shape (B, ...), floating point: what the stage reads, before scaling.
+        model_output: Same shape: the network's output.
+        previous: Same shape: the sample that the stage before read; at the first stage of a run any finite one. One of
+            its own, not `sample` itself, keeps the graphs that torch compiles to one.
+        noise: Same shape: a standard normal draw, or any finite numbers where the stage adds none; None if no stage of
+            the table does.
+    """
+    rows = table.rows.index_select(0, stage.reshape(-1))
+    _, x, model, anchor, drawn, *_ = (_per_sample(column, sample) for column in rows.unbind(1))
+    working = rows.dtype
+    total = x * sample.to(working) + model * model_output.to(working) + anchor * previous.to(working)
+    if noise is not None:
+        total = total + drawn * noise.to(working)
+    return total.to(sample.dtype)
+
+
+def _per_sample(values: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
+    """Shape (1 or B, 1, ...), for values of shape (1 or B,)."""
+    return values.reshape(-1, *[1] * (sample.ndim - 1))
