@@ -9,7 +9,11 @@ PYTHONS := 3.10 3.11 3.12 3.13
 CORE := $(PYTHONS:%=test-core-%) test-core-oldest
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule prediction spacing table))
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench pictures
+# The Python of the machine with a GPU.
+GPU_PYTHON := 3.12
+GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench gpu-wheels pictures
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -58,8 +62,18 @@ train: .venv/installed
 	$(BIN)/python training/train.py
 	$(BIN)/python training/evaluate.py
 
+# A few minutes on a machine that does nothing else.
 bench: .venv/installed
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/kdpm2 bench --json benchmarks/last.json --plot benchmarks/elements.png --markdown benchmarks/README.md \
+	    $(addprefix --gpu ,$(wildcard benchmarks/gpu.json)) --force
+
+# What benchmarks/gpu.sh installs on a machine that has torch, Triton and NumPy, and no network.
+gpu-wheels: .venv/installed
+	rm -rf benchmarks/wheels
+	$(BIN)/python -m pip download --quiet --constraint constraints.txt --dest benchmarks/wheels --only-binary :all: \
+	    --python-version $(GPU_PYTHON) $(GPU_PLATFORMS:%=--platform %) diffusers
+	rm -f $(foreach package,torch triton numpy,benchmarks/wheels/$(package)-*.whl)
+	du -sh benchmarks/wheels
 
 pictures: .venv/installed
 	$(BIN)/python docs/pictures.py

@@ -1,0 +1,1 @@
+"""What `make bench` writes, and what runs on a GPU."""

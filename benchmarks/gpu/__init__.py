@@ -1,0 +1,1 @@
+"""Measured on a machine with a GPU, with nothing but torch, Triton and NumPy; see `benchmarks/gpu.sh`."""

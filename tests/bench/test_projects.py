@@ -1,0 +1,66 @@
+"""That the projects are given the same to do."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from benchmarks.gpu import loops as on_gpu
+
+from kdpm2.bench import loops, pairs
+from kdpm2.bench.report import GPU_CASES
+
+
+@pytest.mark.parametrize(
+    ("model", "always"),
+    [(loops.policy, True), (loops.policy, False), (partial(loops.digits, 1), True)],
+    ids=["policy", "policy, set once", "digits"],
+)
+def test_whole_loops_make_the_same_samples(model: Callable[[], loops.Model], always: bool) -> None:
+    torch.manual_seed(0)
+    made = model()
+    samples = {}
+    for of in (loops._of_schedulers, loops._of_sample, loops._of_k_diffusion):
+        for project, loop in of(made, always).items():
+            for _ in range(1 if always else 2):  # a second loop is one like the first
+                torch.manual_seed(1)
+                with torch.no_grad():
+                    samples[project] = loop()
+    assert {"diffusers", "kdpm2", "kdpm2.sample", "k-diffusion"} <= samples.keys()
+    for project, sample in samples.items():
+        # k-diffusion interpolates the logarithms of sigmas where the others do the sigmas themselves.
+        tolerance = 0.1 if project == "k-diffusion" else 1e-3
+        torch.testing.assert_close(sample, samples["diffusers"], rtol=tolerance, atol=tolerance)
+
+
+def test_draws_are_handed_out_each_once() -> None:
+    draws = [torch.zeros(3) + i for i in range(2)]
+    kept = list(draws)
+    with pairs.handed_out(draws):
+        assert torch.randn(3) is kept[1]
+        assert torch.randn_like(kept[1]) is kept[0]
+    assert torch.randn(3).shape == (3,)
+
+
+def test_noise_drawn_in_some_other_way_is_noticed() -> None:
+    with pytest.raises(RuntimeError, match="1 left"), pairs.handed_out([torch.zeros(3), torch.zeros(3)]):
+        torch.randn(3)
+
+
+@pytest.mark.parametrize("dtype", pairs.DTYPES.values(), ids=pairs.DTYPES)
+def test_without_its_noise_nothing_is_drawn_on_the_clock(dtype: torch.dtype) -> None:
+    works = pairs.works((2, 3, 4), dtype, noise=False)
+    assert list(works) == ["diffusers", "kdpm2", "k-diffusion", "kdpm2.sample", "copy_"]
+    for work in works.values():
+        with work() as run:
+            before = torch.get_rng_state()
+            assert run() == 49
+            assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_runs_on_a_gpu_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_gpu, "REPEATS", 1)
+    waits = {record["case"]: record["waits"] for record in on_gpu.synchronisations("cpu")}
+    assert set(GPU_CASES["synchronisations"][:3]) <= waits.keys()
+    assert set(waits.values()) == {"none"}
+    assert {"diffusers", "kdpm2", "kdpm2.sample", "copy_"} == {record["project"] for record in on_gpu.pair("cpu")}
