@@ -5,6 +5,7 @@ A part that fails leaves its error in its place, so that the other parts, each i
 
 import argparse
 import json
+import traceback
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,7 @@ def measured(part: str, device: str) -> list[dict[str, Any]]:
         made = getattr(import_module(f"benchmarks.gpu.{module}"), function)
         records: list[dict[str, Any]] = made() if module == "kernel" else made(device)
     except Exception as error:  # whatever it is, it is the result
+        traceback.print_exc()
         return [{"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}]
     return records
 

@@ -155,6 +155,20 @@ def test_nothing_is_overwritten_unless_told(tmp_path: Path) -> None:
     assert json.loads(there.read_text(encoding="utf-8"))["records"]
 
 
+def test_what_ran_on_a_gpu_goes_into_the_page(tmp_path: Path) -> None:
+    gpu, page = tmp_path / "gpu.json", tmp_path / "page.md"
+    header = {"date": "2030-01-03", "machine": {"GPU": "Slide rule"}, "versions": {}}
+    waits = [{"case": "kdpm2.sample", "waits": "none"}]
+    gpu.write_text(json.dumps(header | {"parts": {"synchronisations": waits}}), encoding="utf-8")
+    arguments = ["bench", "--quick", "--only", "memory", "--markdown", str(page), "--gpu", str(gpu)]
+    assert kdpm2(*arguments).exit_code == 0
+    assert "2030-01-03: GPU Slide rule" in page.read_text(encoding="utf-8")
+    gpu.write_text(json.dumps(header), encoding="utf-8")
+    refused = kdpm2(*arguments, "--force")
+    assert refused.exit_code == 2
+    assert "must be a file that benchmarks/gpu.sh wrote" in refused.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -7,8 +7,8 @@ import pytest
 import torch
 from benchmarks.gpu import loops as on_gpu
 
-from kdpm2.bench import loops, pairs
-from kdpm2.bench.report import GPU_CASES
+import kdpm2
+from kdpm2.bench import loops, pairs, report
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,26 @@ def test_whole_loops_make_the_same_samples(model: Callable[[], loops.Model], alw
         # k-diffusion interpolates the logarithms of sigmas where the others do the sigmas themselves.
         tolerance = 0.1 if project == "k-diffusion" else 1e-3
         torch.testing.assert_close(sample, samples["diffusers"], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("device", "compiles", "modes"),
+    [
+        ("cpu", False, ["eager"]),
+        ("cpu", True, ["eager", "compile"]),
+        ("cuda", True, ["eager", "compile", "graph"]),
+    ],
+)
+def test_every_mode_that_sample_has_here(
+    device: str, compiles: bool, modes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(denoiser: object, x: object, sigmas: object, *, mode: str = "eager") -> None: ...
+
+    monkeypatch.setattr(kdpm2, "sample", sample)
+    monkeypatch.setattr(loops, "_compiles", lambda device: compiles)
+    found = loops.modes(torch.device(device))
+    assert [arguments["mode"] for arguments in found.values()] == modes
+    assert set(found) <= set(report.PROJECTS)
 
 
 def test_draws_are_handed_out_each_once() -> None:
@@ -61,6 +81,6 @@ def test_without_its_noise_nothing_is_drawn_on_the_clock(dtype: torch.dtype) -> 
 def test_what_runs_on_a_gpu_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_gpu, "REPEATS", 1)
     waits = {record["case"]: record["waits"] for record in on_gpu.synchronisations("cpu")}
-    assert set(GPU_CASES["synchronisations"][:3]) <= waits.keys()
+    assert set(report.GPU_CASES["synchronisations"][:3]) <= waits.keys()
     assert set(waits.values()) == {"none"}
     assert {"diffusers", "kdpm2", "kdpm2.sample", "copy_"} == {record["project"] for record in on_gpu.pair("cpu")}

@@ -92,12 +92,13 @@ def works(model: Model, often: int, always: bool) -> dict[str, Work]:
 
 def modes(device: torch.device) -> dict[str, dict[str, Any]]:
     """The modes of `kdpm2.sample` that run here, each with the arguments that ask for it."""
-    found: dict[str, dict[str, Any]] = {"kdpm2.sample": {}}
-    if "mode" in inspect.signature(kdpm2.sample).parameters:
-        if _compiles(device.type):
-            found["kdpm2.sample compile"] = {"mode": "compile"}
-        if device.type == "cuda":
-            found["kdpm2.sample graph"] = {"mode": "graph"}
+    if "mode" not in inspect.signature(kdpm2.sample).parameters:
+        return {"kdpm2.sample": {}}
+    found: dict[str, dict[str, Any]] = {"kdpm2.sample": {"mode": "eager"}}
+    if _compiles(device.type):
+        found["kdpm2.sample compile"] = {"mode": "compile"}
+    if device.type == "cuda":
+        found["kdpm2.sample graph"] = {"mode": "graph"}
     return found
 
 

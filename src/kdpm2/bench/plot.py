@@ -37,7 +37,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
         ylabel="time of a stage pair without its noise (µs)",
     )
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper left")
     figure.savefig(path, dpi=120)
 
 
