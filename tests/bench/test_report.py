@@ -29,7 +29,7 @@ GPU = {
 
 def test_the_page_says_on_what_it_was_measured() -> None:
     page = markdown(RESULTS)
-    for said in ("2030-01-02", "$ kdpm2 bench --quick\n", "4 threads", "CPU Abacus", "torch 9.9"):
+    for said in ("2030-01-02", "$ kdpm2 bench --quick\n", "on 4 threads", "CPU Abacus", "torch 9.9"):
         assert said in page
     assert "| construct ancestral | 80,000 (400) | 200 |" in page
     assert "No plot was drawn." in page
