@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 import torch
-from benchmarks.gpu import loops as on_gpu
 
 import kdpm2
 from kdpm2.bench import loops, pairs, report
@@ -76,11 +75,3 @@ def test_without_its_noise_nothing_is_drawn_on_the_clock(dtype: torch.dtype) -> 
             before = torch.get_rng_state()
             assert run() == 49
             assert torch.equal(before, torch.get_rng_state())
-
-
-def test_what_runs_on_a_gpu_runs_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_gpu, "REPEATS", 1)
-    waits = {record["case"]: record["waits"] for record in on_gpu.synchronisations("cpu")}
-    assert set(report.GPU_CASES["synchronisations"][:3]) <= waits.keys()
-    assert set(waits.values()) == {"none"}
-    assert {"diffusers", "kdpm2", "kdpm2.sample", "copy_"} == {record["project"] for record in on_gpu.pair("cpu")}
