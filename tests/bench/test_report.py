@@ -59,6 +59,15 @@ def test_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
+def test_a_line_says_how_far_from_the_bound_a_time_is() -> None:
+    records = [
+        Time("pair", "copy_", 1e-6, 1, (1e-6, 1e-6)),
+        Time("pair", "kdpm2", 9e-6, 1, (9e-6, 9e-6), bound=6e-6),
+        Time("pair", "diffusers", 18e-6, 1, (18e-6, 18e-6)),
+    ]
+    assert line(records) == "pair: diffusers 18.0 (2.00) µs, kdpm2 9.00 µs [1.50 times its bound], copy_ 1.00 µs"
+
+
 def test_a_line_of_memory_has_no_unit_of_time() -> None:
     records = [Memory("memory of a loop", "kdpm2", 6.0), Memory("memory of a loop", "diffusers", 9.0)]
     assert line(records) == "memory of a loop: diffusers 9.00 (1.50), kdpm2 6.00"

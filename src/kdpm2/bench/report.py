@@ -103,7 +103,11 @@ def as_dict(record: Record) -> dict[str, Any]:
 def line(records: Sequence[Record]) -> str:
     """One case for the terminal."""
     unit = next(section.unit for section in [*SECTIONS, _ELEMENTS] if records[0].case.startswith(section.prefixes))
-    cells = [f"{record.project} {_cell(record, records, unit)} {unit}".rstrip() for record in _in_order(records)]
+    cells = []
+    for record in sorted(records, key=lambda record: PROJECTS.index(record.project)):
+        over = _over_bound(record)
+        shown = f"{record.project} {_cell(record, records, unit)} {unit}".rstrip()
+        cells.append(f"{shown} [{over} times its bound]" if over else shown)
     return f"{records[0].case}: {', '.join(cells)}"
 
 
@@ -180,10 +184,6 @@ def _over_bound(record: Record | None) -> str:
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _in_order(records: Sequence[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: PROJECTS.index(record.project))
 
 
 def _listed(entries: Mapping[str, str]) -> str:
