@@ -323,9 +323,16 @@ def test_triton_is_imported_only_for_a_tensor_that_it_could_serve() -> None:
     assert said_with("os.environ['TRITON_INTERPRET'] = '1'", "fused.available(torch.zeros(3))") == "True"
 
 
-def test_without_triton_nothing_is_available() -> None:
-    missing = "os.environ['TRITON_INTERPRET'] = '1'\nsys.modules['triton'] = None"
-    assert said_with(missing, "fused.available(torch.zeros(3))") == "False"
+@pytest.mark.parametrize("environment", ["sys.modules['triton'] = None", "import triton; triton.__version__ = '3.2.0'"])
+def test_without_triton_or_with_an_old_one_nothing_is_available(environment: str) -> None:
+    interpreted = f"os.environ['TRITON_INTERPRET'] = '1'\n{environment}"
+    assert said_with(interpreted, "fused.available(torch.zeros(3))") == "False"
+
+
+def test_without_triton_a_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_kernel", lambda: None)
+    with pytest.raises(RuntimeError, match=r"a fused stage needs Triton 3.3 or later"):
+        fused.stage(made_rows(1), INDEX[0], ONE, ONE, None)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,10 @@ import triton.language as tl
 
 from kdpm2 import philox
 
+if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
+    # Earlier ones do not compile bfloat16 for a GPU without it.
+    raise ImportError(f"kdpm2 needs Triton 3.3 or later, got {triton.__version__}")
+
 Q = tl.constexpr(philox.Q)
 COLUMNS = tl.constexpr(8)
 UNIT = tl.constexpr(2.0**-32)
@@ -52,7 +56,7 @@ def _pair(first, second):  # type: ignore[no-untyped-def]
     return radius * cosine, radius * sine
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["programs"])
 def stage(  # type: ignore[no-untyped-def]
     out,
     input_out,

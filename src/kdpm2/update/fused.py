@@ -43,7 +43,7 @@ _MOST_ELEMENTS = 2**32 - 1
 
 @cache
 def _kernel() -> Any:
-    """The module with the kernel; None without Triton."""
+    """The module with the kernel; None without Triton, or one that is too old."""
     try:
         from kdpm2.update import _kernel as kernel
     except ImportError:
@@ -150,7 +150,7 @@ def stage(
         TypeError: If an argument has the wrong type, or a tensor the wrong dtype.
         ValueError: If a tensor has the wrong shape or device, is not contiguous or needs a gradient, or if arguments
             contradict each other.
-        RuntimeError: If Triton is not there.
+        RuntimeError: If Triton 3.3 or later is not there.
     """
     _check_served(sample)
     _check_fits("sample", sample, sample)
@@ -282,7 +282,7 @@ def _check_served(sample: Any) -> None:
         raise TypeError(f"sample must be a tensor, got {_check.shown(sample)}")
     kernel = _kernel()
     if kernel is None:
-        raise RuntimeError("a fused stage needs Triton, which cannot be imported")
+        raise RuntimeError("a fused stage needs Triton 3.3 or later, which cannot be imported")
     if sample.device.type != kernel.DEVICE:
         raise ValueError(f"sample must be on a device of type {kernel.DEVICE}, got {sample.device}")
 
