@@ -336,7 +336,7 @@ def test_without_triton_a_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, int]]:
     cache = str(tmp_path_factory.mktemp("triton"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.ptx"],
@@ -346,17 +346,21 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         cwd=Path(__file__).parents[1],
         env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": cache},
     )
-    codes: dict[str, str] = json.loads(done.stdout)
+    codes: dict[str, tuple[str, int]] = json.loads(done.stdout)
     return codes
 
 
-@pytest.mark.parametrize("case", ["row", "table"])
-@pytest.mark.parametrize(("dtype", "load"), [("fp32", "ld.global.v4.b32"), ("bf16", "ld.global.v2.b32")])
-def test_it_compiles_for_a_gpu(compiled: dict[str, str], case: str, dtype: str, load: str) -> None:
-    ptx = compiled[f"{case} {dtype}"]
+@pytest.mark.parametrize("calls", ["from_rows", "from_a_table"])
+@pytest.mark.parametrize(("dtype", "load"), [("float32", "ld.global.v4.b32"), ("bfloat16", "ld.global.v2.b32")])
+def test_it_compiles_for_a_gpu(compiled: dict[str, tuple[str, int]], calls: str, dtype: str, load: str) -> None:
+    ptx, _ = compiled[f"{calls} torch.{dtype}"]
     # Four elements a thread and load, of each of four lanes and three tensors at least; nothing falls out of registers.
     assert ptx.count(load) >= 4 * 3
     assert ".local" not in ptx
+
+
+def test_other_rows_guidances_and_batches_compile_nothing_more(compiled: dict[str, tuple[str, int]]) -> None:
+    assert {kernels for _, kernels in compiled.values()} == {1}
 
 
 ONE = torch.ones(2, 3, device=DEVICE)

@@ -28,8 +28,8 @@ TWO_PI = tl.constexpr(6.283185307179586)
 def _turned(u):  # type: ignore[no-untyped-def]
     """Cosine and sine of 2πu, for u from 0 to 1.
 
-    Those of a library are ready for angles of any size, and what they keep at hand for that costs as much again as the
-    rest of the noise. Here the angle is at most π/4 from a multiple of π/2, and Taylor's series end below half a unit.
+    Those of a library are ready for angles of any size, and what they keep at hand for that is more code than the rest
+    of the kernel. Here the angle is at most π/4 from a multiple of π/2, and Taylor's series end below half a unit.
     """
     quarters = tl.floor(tl.fma(u, 4.0, 0.5))
     angle = TWO_PI * (u - quarters * 0.25)
