@@ -20,7 +20,10 @@ def test_the_core_is_numpy_alone() -> None:
     assert not {"torch", "diffusers", "scipy"} & imported_by("from kdpm2 import table; table.dpm2")
 
 
-@pytest.mark.parametrize("module", ["update", "noise", "philox", "_fused", "denoiser", "sampling", "zoo.closed_form"])
+CORE = ["update", "update.fused", "noise", "philox", "denoiser", "loop", "graph", "sampling", "zoo.closed_form"]
+
+
+@pytest.mark.parametrize("module", CORE)
 def test_beside_the_schedulers_nothing_needs_diffusers(module: str) -> None:
     assert "diffusers" not in imported_by(f"import kdpm2.{module}")
 

@@ -70,7 +70,7 @@ class Run:
 
 
 def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
-    """The samples that the run leads to, a new tensor like `x` (B, ...); `held` is its table there, where there is one."""
+    """The samples that the run leads to, a new tensor like `x` (B, ...); `held` is its table there, if made."""
     table, noise = run.table, run.noise
     held = update.on_device(table, x.device, x.dtype) if held is None else held
     timesteps = held.timesteps[:, None].expand(-1, len(x))

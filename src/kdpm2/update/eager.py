@@ -7,6 +7,8 @@ tensor is added to it in place. float16 and bfloat16 are computed in float32 and
 No argument is written to but the one that is given `into`, and no other shares memory with a result.
 """
 
+from operator import attrgetter
+
 import torch
 
 from kdpm2.table import Row, StageTable
@@ -23,9 +25,12 @@ def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, .
         return torch.from_numpy(table.rows[:, 0]).to(_working_dtype(dtype)).unbind()
 
 
+on_gpu = attrgetter("is_cuda")  # a function, but one that costs no call of Python's
+
+
 def kernel_serves(*tensors: torch.Tensor) -> bool:
     """Whether a stage of these tensors, the sample first, is the kernel's: they are on a GPU, and it can take them."""
-    return tensors[0].is_cuda and fused.available(*tensors)
+    return on_gpu(tensors[0]) and fused.available(*tensors)
 
 
 def apply(
@@ -49,7 +54,7 @@ def apply(
     Returns:
         Two tensors with the shape, dtype and device of `sample`, new but for `into`.
     """
-    if sample.is_cuda and kernel_serves(*_present(sample, model_output, anchor, noise)):
+    if on_gpu(sample) and kernel_serves(*_present(sample, model_output, anchor, noise)):
         return fused.apply(row, sample, model_output, anchor, noise)
     return advance(row, sample, model_output, anchor, noise, into), denoised(row, sample, model_output)
 
@@ -75,7 +80,7 @@ def advance(
     `into` may also be the anchor, the sample if there is no anchor, or memory of its own.
     """
     dtype = sample.dtype
-    if sample.is_cuda and kernel_serves(*_present(sample, model_output, anchor, noise, into)):
+    if on_gpu(sample) and kernel_serves(*_present(sample, model_output, anchor, noise, into)):
         return fused.advance(
             row, sample, model_output, anchor, noise, into if into is not None and into.dtype is dtype else None
         )

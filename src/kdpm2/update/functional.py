@@ -46,7 +46,7 @@ def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torc
         return torch.as_tensor(values, dtype=to).to(device, non_blocking=device.type == "cuda")
 
     return DeviceTable(
-        rows=moved(np.append(table.rows, next_scale, axis=1), working),
+        rows=moved(np.ascontiguousarray(np.append(table.rows, next_scale, axis=1)), working),
         timesteps=moved(table.stage_timesteps, working),
         step=moved(table.step, torch.int64),
         stage=moved(np.arange(len(table)), torch.int64),

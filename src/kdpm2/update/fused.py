@@ -29,11 +29,9 @@ from kdpm2 import _check
 from kdpm2._check_tensor import is_dense
 from kdpm2.philox import Q, check_index
 from kdpm2.table import Row
+from kdpm2.update.functional import COLUMNS as COLUMNS
 
 DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32})
-
-COLUMNS = ("scale", "x", "model", "anchor", "noise", "denoised_x", "denoised_model", "next_scale")
-"""The columns of a table on the device: those of a `Row`, and the scale of the stage after it."""
 
 _NOT_USED = Row(0, 0, 0, 0, 0, 0, 0)
 _BLOCK, _SMALLEST_BLOCK = 512, 32
