@@ -42,13 +42,13 @@ class Checked(NamedTuple):
     case: str
     dtypes: str
     shape: tuple[int, ...]
-    error: float
-    """Largest share of what it may be."""
+    share_of_allowed: float
+    """The largest error, as a share of what it may be."""
 
     @property
     def right(self) -> bool:
         """Whether no error is larger than it may be; NaN is."""
-        return self.error <= 1
+        return self.share_of_allowed <= 1
 
 
 class Timed(NamedTuple):
@@ -269,7 +269,8 @@ def main() -> None:
     checked = correctness(device)
     for each in checked:
         shape = "x".join(map(str, each.shape))
-        print(f"{each.case:<36} {each.dtypes:<40} {shape:>16} {each.error:8.3f} {'' if each.right else 'WRONG'}")
+        verdict = "" if each.right else "WRONG"
+        print(f"{each.case:<36} {each.dtypes:<40} {shape:>16} {each.share_of_allowed:8.3f} {verdict}")
     print(f"{sum(each.right for each in checked)} of {len(checked)} right")
     if device == "cuda":
         print(f"\n{'case':<24} {'dtype':<10} {'elements':>12} {'us':>10} {'GB/s':>10} {'of copy':>8}")

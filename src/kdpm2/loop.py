@@ -73,7 +73,7 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     """The samples that the run leads to, a new tensor like `x` (B, ...); `held` is its table there, if made."""
     table, noise = run.table, run.noise
     held = update.on_device(table, x.device, x.dtype) if held is None else held
-    timesteps = held.timesteps[:, None].expand(-1, len(x))
+    timesteps = held.timesteps[:, None].expand(-1, len(x)).unbind()
     scales = update.input_scales(table, x.dtype)
     # A sample is written over by the next of its kind, after a step or in the middle of one, unless the network or the
     # callback has seen it, and may have kept it. That of the caller never is.

@@ -14,6 +14,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,8 +26,9 @@ from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Noise, Run
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
+from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.spacing import Steps
-from kdpm2.table import Churn, StageTable, dpm2
+from kdpm2.table import LARGEST_SCALE, Churn, StageTable, dpm2
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
@@ -83,8 +85,10 @@ def sample(
         ValueError: If an argument is out of range, or contradicts another.
     """
     model = _called(denoiser, flow, callback, "conditioning", conditioning)
-    steps = _checked_steps(model, x, sigmas, eta)
-    table = dpm2(model.schedule, steps, model.prediction_type, eta, s_noise)
+    levels = _checked_levels(model, x, sigmas, eta)
+    eta = _check.number("eta", eta, 0, LARGEST_SCALE)
+    s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
+    table = _table(model.schedule, levels.tobytes(), model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
@@ -135,17 +139,17 @@ def sample_dpm_2_ancestral(
     """
     denoiser = _called(model, None, callback, "extra_args", extra_args)
     _check_bar(disable)
-    steps = _checked_steps(denoiser, x, sigmas, eta)
-    table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, eta, s_noise)
+    levels = _checked_levels(denoiser, x, sigmas, eta)
+    table = dpm2(denoiser.schedule, _steps(denoiser.schedule, levels), denoiser.prediction_type, eta, s_noise)
     if noise_sampler is not None and not callable(noise_sampler):
         raise TypeError(f"noise_sampler must be callable or None, got {_check.shown(noise_sampler)}")
     kind = kind_of("x", x)
-    levels = torch.from_numpy(steps.sigmas).to(x.device, torch.promote_types(x.dtype, torch.float32))
+    given = torch.from_numpy(levels).to(x.device, torch.promote_types(x.dtype, torch.float32))
 
     def draw(step: int) -> torch.Tensor:
         if noise_sampler is None:
             return torch.randn_like(x)
-        drawn = noise_sampler(levels[step], levels[step + 1])
+        drawn = noise_sampler(given[step], given[step + 1])
         check_like("what noise_sampler returns", drawn, "x", kind)
         return drawn
 
@@ -191,7 +195,7 @@ def sample_dpm_2(
     """
     denoiser = _called(model, None, callback, "extra_args", extra_args)
     _check_bar(disable)
-    steps = _checked_steps(denoiser, x, sigmas, 0.0)
+    steps = _steps(denoiser.schedule, _checked_levels(denoiser, x, sigmas, 0.0))
     table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, 0.0, s_noise, Churn(s_churn, s_tmin, s_tmax))
     churned = bool(table.rows[:, 4].any()) or table.initial_noise > 0
 
@@ -220,8 +224,18 @@ def _noise(kind: str, seeds: int | list[int] | None, x: torch.Tensor, table: Sta
     return Noise(lambda step: gaussian_like(x, generators))
 
 
-def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:
-    """The steps of a run whose sigmas the caller gives; they may rise where nothing is random."""
+@lru_cache(maxsize=16)
+def _table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: float, s_noise: float) -> StageTable:
+    """The table of a run, kept for the next: a robot samples the same way ten times a second."""
+    return dpm2(schedule, _steps(schedule, np.frombuffer(levels)), prediction_type, eta, s_noise)
+
+
+def _steps(schedule: NoiseSchedule, levels: NDArray[np.float64]) -> Steps:
+    return Steps(levels, schedule.timestep(levels[:-1]))
+
+
+def _checked_levels(model: Denoiser, x: Any, sigmas: Any, eta: float) -> NDArray[np.float64]:
+    """The sigmas of a run whose caller gives them; they may rise where nothing is random."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.ndim:
         raise TypeError(f"x must be a floating-point tensor of shape (B, ...), got {_check.shown(x)}")
     floating("x", x)
@@ -236,7 +250,7 @@ def _checked_steps(model: Denoiser, x: Any, sigmas: Any, eta: float) -> Steps:
         )
     if np.any(np.diff(levels) > 0) and _check.number("eta", eta):
         raise ValueError(f"sigmas must not rise unless eta is 0, got {_check.shown(levels.tolist())}")
-    return Steps(levels, model.schedule.timestep(levels[:-1]))
+    return levels
 
 
 def _called(model: Network, flow: bool | None, callback: Any, conditioning_name: str, conditioning: Any) -> Denoiser:

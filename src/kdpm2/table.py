@@ -54,7 +54,8 @@ from kdpm2.spacing import Steps
 Floats = NDArray[np.float64]
 
 _LARGEST_CHURN = np.sqrt(2) - 1
-_LARGEST_SCALE = 1000.0
+LARGEST_SCALE = 1000.0
+"""Of `eta` and `s_noise`."""
 
 
 class Row(NamedTuple):
@@ -155,8 +156,8 @@ def dpm2(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or contradicts another.
     """
-    eta = _check.number("eta", eta, 0, _LARGEST_SCALE)
-    s_noise = _check.number("s_noise", s_noise, 0, _LARGEST_SCALE)
+    eta = _check.number("eta", eta, 0, LARGEST_SCALE)
+    s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
     unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
     sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
     down, up, ratio = (_split_flow if schedule.flow else _split)(sigma, following, eta)

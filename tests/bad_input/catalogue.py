@@ -424,7 +424,8 @@ FUNCTIONS: dict[str, Case] = {
     **each(
         sample, "seeds", [[1, 2, 3]], "NAME must be one seed, or one for each of the 2 samples, got 3", noise="brownian"
     ),
-    **each(sample, "noise", NO_CHOICES, "NAME must be one of 'gaussian', 'brownian', got"),
+    **each(sample, "noise", NO_CHOICES, "NAME must be one of 'gaussian', 'brownian', 'philox', got"),
+    **each(sample, "mode", NO_CHOICES, "NAME must be one of 'eager', 'compile', 'graph', got"),
     **each(sample, "progress", [1, "x", None, []], "NAME must be True or False, got"),
     **each(sample, "flow", [1, "x", []], "NAME must be True or False, got"),
     **each(

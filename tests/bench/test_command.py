@@ -23,6 +23,7 @@ CASES = {
     "set_timesteps(10) discrete, beta sigmas": SCHEDULERS,
     "pair 1x4x64x64 float32, with its noise": [*ALL, "copy_"],
     "pair 1x4x64x64 float32, without its noise": [*ALL, "copy_"],
+    "pair 1x4x64x64 float32, without its noise, clean samples read": [*ALL[:3], "copy_"],
     "pair 1x4x64x64 float32, discrete": [*ALL, "copy_"],
     **{f"elements {elements}": [*ALL, "copy_"] for elements in (1000, 3000, 10000, 30000)},
     "memory of a 10-step loop": ALL,
@@ -119,7 +120,7 @@ def test_the_tables_say_what_the_json_says(run: Run) -> None:
             if ratio:
                 assert float(ratio) == pytest.approx(run.value(case, project) / run.value(case, "kdpm2"), rel=6e-3)
                 compared += 1
-    assert compared == 5 + 3 * 3 + 3
+    assert compared == 5 + 3 * 3 + 2 + 3
 
 
 def test_what_a_project_does_not_have_is_an_empty_cell(run: Run) -> None:
@@ -127,9 +128,14 @@ def test_what_a_project_does_not_have_is_an_empty_cell(run: Run) -> None:
     assert cells["kdpm2 / bound"] == cells["kdpm2.sample / bound"] == ""
 
 
-@pytest.mark.parametrize(("project", "tensors"), [("kdpm2", 12), ("kdpm2.sample", 9)])
-def test_the_bound_is_what_must_be_moved_at_the_speed_of_a_copy(run: Run, project: str, tensors: int) -> None:
-    case = "pair 1x4x64x64 float32, without its noise"
+@pytest.mark.parametrize(
+    ("case", "project", "tensors"),
+    [("", "kdpm2", 9), ("", "kdpm2.sample", 9), (", clean samples read", "kdpm2", 12)],
+)
+def test_the_bound_is_what_must_be_moved_at_the_speed_of_a_copy(
+    run: Run, case: str, project: str, tensors: int
+) -> None:
+    case = f"pair 1x4x64x64 float32, without its noise{case}"
     size = 1 * 4 * 64 * 64 * 4
     bandwidth = 2 * size / run.value(case, "copy_")
     expected = run.value(case, project) / (tensors * size / bandwidth)

@@ -3,11 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from benchmarks.gpu import __main__ as parts
+from benchmarks.gpu import kernel
 from benchmarks.gpu import loops as on_gpu
 
 from kdpm2.bench.report import GPU_CASES, Results, markdown
@@ -25,29 +25,31 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("benchmarks.gpu.kernel")
-    module.__dict__["correctness"] = lambda: [{"dtype": "float16", "largest error": 0.0}]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-
-@pytest.mark.usefixtures("kernel")
 def test_each_part_is_kept_whatever_becomes_of_the_others(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(device: str) -> None:
         raise RuntimeError("out of memory\nand more of it")
 
+    def bandwidth() -> None:
+        raise AttributeError("no such thing")
+
+    right, wrong = (kernel.Checked("one row", "float16", (2, 3), share) for share in (0.5, 1.5))
+    monkeypatch.setattr(kernel, "bandwidth", bandwidth)
+    monkeypatch.setattr(kernel, "correctness", lambda: [right, wrong])
+    assert run("correctness", "cuda")[0] == 1
+    monkeypatch.setattr(kernel, "correctness", lambda: [right])
     assert run("correctness", "cuda")[0] == 0
     monkeypatch.setattr(on_gpu, "pair", fail)
     assert run("pair", "cpu")[0] == 1
-    assert run("bandwidth", "cuda")[0] == 1  # the module has no such function
+    assert run("bandwidth", "cuda")[0] == 1
     code, held = run("synchronisations", "cpu")
     assert code == 0
-    assert held["parts"]["correctness"] == [{"dtype": "float16", "largest error": 0.0}]
+    assert held["parts"]["correctness"] == [
+        {"case": "one row", "dtypes": "float16", "shape": [2, 3], "share_of_allowed": 0.5}
+    ]
     assert held["parts"]["pair"] == [{"error": "RuntimeError: out of memory"}]
     assert "AttributeError" in held["parts"]["bandwidth"][0]["error"]
     page = markdown(Results("", "", 1, {}, {}, []), gpu=held)
-    assert "| float16 | 0 |" in page
+    assert "| one row | float16 | [2, 3] | 0.500 |" in page
     assert "Not measured: RuntimeError: out of memory" in page
     assert f"| {GPU_CASES['synchronisations'][0]} | none |" in page
 

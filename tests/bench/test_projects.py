@@ -52,18 +52,17 @@ def test_every_mode_that_sample_has_here(
     assert set(found) <= set(report.PROJECTS)
 
 
-def test_draws_are_handed_out_each_once() -> None:
-    draws = [torch.zeros(3) + i for i in range(2)]
-    kept = list(draws)
-    with pairs.handed_out(draws):
-        assert torch.randn(3) is kept[1]
-        assert torch.randn_like(kept[1]) is kept[0]
-    assert torch.randn(3).shape == (3,)
-
-
-def test_noise_drawn_in_some_other_way_is_noticed() -> None:
-    with pytest.raises(RuntimeError, match="1 left"), pairs.handed_out([torch.zeros(3), torch.zeros(3)]):
-        torch.randn(3)
+def test_a_draw_is_a_new_tensor_and_no_numbers() -> None:
+    like, state = torch.zeros(3), torch.get_rng_state()
+    with pairs.drawing_nothing(like, 2):
+        first, second = torch.randn(3), torch.randn_like(like)
+    assert first.shape == second.shape == like.shape
+    assert first.data_ptr() != second.data_ptr()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(torch.randn(3), torch.randn(3))
+    with pytest.raises(RuntimeError, match="there must be 2 draws of noise in each run, got 1"):  # noqa: SIM117
+        with pairs.drawing_nothing(like, 2):
+            torch.randn(3)
 
 
 @pytest.mark.parametrize("dtype", pairs.DTYPES.values(), ids=pairs.DTYPES)

@@ -5,8 +5,8 @@ function and `kdpm2.sample` make whole runs, whose time is divided by their step
 returns a tensor that is there already. k-diffusion leaves it to its denoiser to scale the input: that is not in its
 time.
 
-Without its noise, a pair is timed with draws that were made before: every call of `torch.randn` and `torch.randn_like`
-is handed the next of them, a new tensor each time, in whose memory a project may compute.
+Without its noise, a pair is timed with draws that are memory without numbers: every call of `torch.randn` and
+`torch.randn_like` gives a new tensor, in whose memory a project may compute, and draws nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,10 +32,10 @@ COPY = "copy_"
 # What a pair must read and write, in tensors of the sample's size, if each stage reads every input once and writes
 # every result once. First order: reads the sample and the network's output; writes the next sample and, for the
 # network, the same scaled. Midpoint: reads the network's output, the anchor and the noise; writes the same two.
-_LOOP = (2 + 2) + (3 + 2)
-# The scheduler returns what is denoised too, at each stage, for which the midpoint has to read its sample.
-_DROP_IN = _LOOP + 1 + 2
-MOVED = {"kdpm2": _DROP_IN, "kdpm2.sample": _LOOP}
+_STAGES = (2 + 2) + (3 + 2)
+MOVED = {"kdpm2": _STAGES, "kdpm2.sample": _STAGES}
+# Where the clean samples are read, they are written at each stage, for which the midpoint has to read its sample.
+MOVED_WITH_CLEAN = {"kdpm2": _STAGES + 1 + 2}
 
 _MOST_PAIRS = 49
 _ELEMENTS_IN_A_RUN = 8_000_000
@@ -55,6 +55,10 @@ def cases(repeats: int, quick: bool) -> Iterator[Case]:
             yield Case(f"{name}, with its noise", partial(measured, f"{name}, with its noise", made, repeats, {}))
             made = partial(made, noise=False)
             yield Case(f"{name}, without its noise", partial(measured, f"{name}, without its noise", made, repeats))
+    for shape in SIZES[:1] if quick else SIZES[::3]:
+        name = f"pair {'x'.join(map(str, shape))} float32, without its noise, clean samples read"
+        made = partial(works, shape, torch.float32, noise=False, clean=True)
+        yield Case(name, partial(measured, name, made, repeats, MOVED_WITH_CLEAN))
     name = f"pair {'x'.join(map(str, SIZES[0]))} float32, discrete"
     made = partial(works, SIZES[0], torch.float32, sampler="discrete")
     yield Case(name, partial(measured, name, made, repeats, {}))
@@ -86,6 +90,7 @@ def works(
     device: str = "cpu",
     noise: bool = True,
     sampler: str = "ancestral",
+    clean: bool = False,
 ) -> dict[str, Work]:
     """What each project does for a number of pairs, and a copy of one tensor to another.
 
@@ -95,6 +100,8 @@ def works(
         device: Where everything is.
         noise: Whether noise is drawn on the clock.
         sampler: "ancestral", or "discrete", which draws none.
+        clean: Whether the second of what `step` returns is read, the clean sample. kdpm2 makes it then; diffusers and
+            k-diffusion make it in any case. `kdpm2.sample` is left out.
     """
     pairs = max(1, min(_MOST_PAIRS, _ELEMENTS_IN_A_RUN // prod(shape)))
     sample, output = (torch.randn(shape, dtype=dtype, device=device) for _ in range(2))
@@ -114,7 +121,10 @@ def works(
             x = sample
             for timestep in timesteps:
                 scheduler.scale_model_input(x, timestep)
-                x = scheduler.step(output, timestep, x, return_dict=False)[0]
+                results = scheduler.step(output, timestep, x, return_dict=False)
+                x = results[0]
+                if clean:
+                    results[1]
             return pairs
 
         return run
@@ -130,8 +140,7 @@ def works(
         @contextmanager
         def work() -> Iterator[Run]:
             run = made(argument)
-            draws = [] if draws_on_the_clock else [torch.randn_like(sample) for _ in range(pairs)]
-            with nullcontext() if draws_on_the_clock else handed_out(draws), torch.no_grad():
+            with nullcontext() if draws_on_the_clock else drawing_nothing(sample, pairs), torch.no_grad():
                 yield run
 
         return work
@@ -141,23 +150,27 @@ def works(
         function = k_diffusion.sample_dpm_2_ancestral if eta else k_diffusion.sample_dpm_2
         call = partial(function, lambda x, sigma: output, sample, on_device, disable=True)
         result["k-diffusion"] = prepared(of_function, call)
-    result["kdpm2.sample"] = prepared(of_function, partial(kdpm2.sample, denoiser, sample, sigmas, eta=eta))
+    if not clean:
+        result["kdpm2.sample"] = prepared(of_function, partial(kdpm2.sample, denoiser, sample, sigmas, eta=eta))
     result[COPY] = repeated(partial(torch.empty_like(sample).copy_, sample), pairs)
     return result
 
 
 @contextmanager
-def handed_out(draws: list[torch.Tensor]) -> Iterator[None]:
-    """Let every draw of normal noise be the next of these tensors, none of which is kept.
+def drawing_nothing(like: torch.Tensor, draws: int) -> Iterator[None]:
+    """Let every draw of normal noise be a new tensor of that kind, with whatever is in its memory.
 
     Raises:
-        RuntimeError: If one is left, as noise was then drawn in some other way.
+        RuntimeError: If there are not so many draws, as noise was then drawn in some other way, or not at all.
     """
+    made = 0
 
     def next_draw(*_: object, **__: object) -> torch.Tensor:
-        return draws.pop()
+        nonlocal made
+        made += 1
+        return torch.empty_like(like)
 
     with mock.patch.object(torch, "randn", next_draw), mock.patch.object(torch, "randn_like", next_draw):
         yield
-    if draws:
-        raise RuntimeError(f"draws must all be used up, got {len(draws)} left: noise was drawn in some other way")
+    if made != draws:
+        raise RuntimeError(f"there must be {draws} draws of noise in each run, got {made}: some are made in other ways")

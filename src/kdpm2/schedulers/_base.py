@@ -458,18 +458,14 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         scaled = sample.mul(self._scales[kind[1]][stage])
         self._step_index = stage
         self._scaled = weakref.ref(scaled)
-        if kind is not self._kind:
+        # In mid-run that is the one that step returned; what is scaled may be another, doubled for guidance.
+        if self._run_kind is None and kind is not self._kind:
             self._kind, self._seen = kind, weakref.ref(sample)
         return scaled
 
     def _checked(self, sample: object) -> Kind:
-        """The kind of a sample that this run has not seen yet, which is checked."""
+        """The kind of a sample that is not the one seen last, and so is checked."""
         kind = kind_of("sample", sample)
-        if self._run_kind is not None and kind != self._run_kind:
-            raise ValueError(
-                f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
-                f"got {kind}"
-            )
         if self._scaled() is sample and not self._schedule.flow:
             raise ValueError("sample must be the one before scaling, got what scale_model_input returned")
         if kind[1] not in self._scales:
@@ -515,6 +511,11 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
                 advanced, denoised = self._advance(output, timestep, read, generator, True)
                 return advanced.numpy(), denoised.numpy()
             kind = self._checked(sample)
+            if self._run_kind is not None and kind != self._run_kind:
+                raise ValueError(
+                    f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
+                    f"got {kind}"
+                )
         check_like("model_output", model_output, "sample", kind)
         stage, anchor = self._stage(timestep), self._anchor
         row = self._table.row(stage, anchor is not None)
