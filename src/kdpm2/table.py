@@ -95,7 +95,8 @@ class StageTable:
         stage_sigmas: Shape (S,): the noise level each stage reads, churn included.
         stage_timesteps: Shape (S,): what the network is conditioned on.
         rows: Shape (S, 7): the coefficients, columns as in `Row`.
-        entry_rows: Shape (S, 7): the same for a stage that begins a run, and so has no anchor.
+        entry_rows: Shape (S, 7): the same for a stage that begins a run, and so has no anchor; the same numbers where
+            it starts a step.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
     """
 
@@ -122,15 +123,20 @@ class StageTable:
 
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
-        return (self._rows if anchored else self._entry_rows)[stage]
+        return (self._rows if anchored or self._starts_step[stage] else self._entry_rows)[stage]
 
     @cached_property
     def _rows(self) -> list[Row]:
-        return [Row(*row) for row in self.rows.tolist()]
+        return [Row._make(row) for row in self.rows.tolist()]
 
     @cached_property
     def _entry_rows(self) -> list[Row]:
-        return [Row(*row) for row in self.entry_rows.tolist()]
+        return [Row._make(row) for row in self.entry_rows.tolist()]
+
+    @cached_property
+    def _starts_step(self) -> list[bool]:
+        starts: list[bool] = self.starts_step.tolist()
+        return starts
 
 
 def dpm2(

@@ -1,7 +1,7 @@
 """What a stage pair costs, a first-order stage and its midpoint, and how far from the limit of the memory it is.
 
-The schedulers are called as a pipeline calls them, `scale_model_input` and `step` for each stage; k-diffusion's
-function and `kdpm2.sample` make whole runs, whose time is divided by their steps, each of which is a pair. The network
+Every project makes whole runs, whose time is divided by their pairs; the last step of a run, to sigma 0, counts for half
+of one. The schedulers are called as a pipeline calls them, `scale_model_input` and `step` for each stage. The network
 returns a tensor that is there already. k-diffusion leaves it to its denoiser to scale the input: that is not in its
 time.
 
@@ -37,7 +37,8 @@ MOVED = {"kdpm2": _STAGES, "kdpm2.sample": _STAGES}
 # Where the clean samples are read, they are written at each stage, for which the midpoint has to read its sample.
 MOVED_WITH_CLEAN = {"kdpm2": _STAGES + 1 + 2}
 
-_MOST_PAIRS = 49
+_MOST_STEPS = 50
+_MOST_RUNS = 10  # where one is over before the caches are warm
 _ELEMENTS_IN_A_RUN = 8_000_000
 # A pair at this size and the next ones is measured a few times only.
 _LARGE = 30_000_000
@@ -103,10 +104,11 @@ def works(
         clean: Whether the second of what `step` returns is read, the clean sample. kdpm2 makes it then; diffusers and
             k-diffusion make it in any case. `kdpm2.sample` is left out.
     """
-    pairs = max(1, min(_MOST_PAIRS, _ELEMENTS_IN_A_RUN // prod(shape)))
+    steps = max(2, min(_MOST_STEPS, _ELEMENTS_IN_A_RUN // prod(shape)))
+    runs = max(1, min(_MOST_RUNS, _ELEMENTS_IN_A_RUN // (steps * prod(shape))))
+    pairs = steps - 0.5  # the last step, to sigma 0, has one stage
     sample, output = (torch.randn(shape, dtype=dtype, device=device) for _ in range(2))
-    # One step more than is made: the last step, to sigma 0, is no pair.
-    sigmas = spacing.steps(noise_schedule.discrete(), pairs + 1).sigmas[:-1]
+    sigmas = spacing.steps(noise_schedule.discrete(), steps).sigmas
     denoiser = kdpm2.Denoiser(lambda x, timestep: output, noise_schedule.discrete())
     on_device = torch.tensor(sigmas, dtype=torch.float32, device=device)
     eta = float(sampler == "ancestral")
@@ -114,13 +116,16 @@ def works(
     k_diffusion = projects.k_diffusion("sampling")
 
     def of_scheduler(scheduler: Any) -> Run:
-        scheduler.set_timesteps(pairs + 1, device=device)
-        timesteps = scheduler.timesteps[:-1].unbind()
+        scheduler.set_timesteps(steps, device=device)
+        timesteps = scheduler.timesteps.unbind()
 
-        def run() -> int:
+        def run() -> float:
+            if hasattr(scheduler, "sample"):  # diffusers' class does not start over by itself
+                scheduler._step_index = scheduler.sample = None
             x = sample
             for timestep in timesteps:
-                scheduler.scale_model_input(x, timestep)
+                # Held until the next is made, as the variables of a pipeline hold it.
+                model_input = scheduler.scale_model_input(x, timestep)  # noqa: F841
                 results = scheduler.step(output, timestep, x, return_dict=False)
                 x = results[0]
                 if clean:
@@ -130,7 +135,7 @@ def works(
         return run
 
     def of_function(call: Callable[[], torch.Tensor]) -> Run:
-        def run() -> int:
+        def run() -> float:
             call()
             return pairs
 
@@ -140,8 +145,8 @@ def works(
         @contextmanager
         def work() -> Iterator[Run]:
             run = made(argument)
-            with nullcontext() if draws_on_the_clock else drawing_nothing(sample, pairs), torch.no_grad():
-                yield run
+            with nullcontext() if draws_on_the_clock else drawing_nothing(sample, runs * (steps - 1)), torch.no_grad():
+                yield lambda: sum(run() for _ in range(runs))
 
         return work
 
@@ -152,7 +157,7 @@ def works(
         result["k-diffusion"] = prepared(of_function, call)
     if not clean:
         result["kdpm2.sample"] = prepared(of_function, partial(kdpm2.sample, denoiser, sample, sigmas, eta=eta))
-    result[COPY] = repeated(partial(torch.empty_like(sample).copy_, sample), pairs)
+    result[COPY] = repeated(partial(torch.empty_like(sample).copy_, sample), steps)
     return result
 
 

@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Any, TypeAlias
 
-Run: TypeAlias = Callable[[], int]
+Run: TypeAlias = Callable[[], float]
 Work: TypeAlias = Callable[[], AbstractContextManager[Run]]
 
 
