@@ -182,7 +182,7 @@ def test_what_ran_on_a_gpu_goes_into_the_page(tmp_path: Path) -> None:
         ("--plot out.gif", "must end in .png or .svg or .pdf, got out.gif"),
         ("--markdown out.rst", "must end in .md, got out.rst"),
         ("--markdown no/out.md", "the folder no does not exist"),
-        ("--only warp", "must be the beginning of a case's name, construct, set_timesteps, pair"),
+        ("--only warp", "must be the beginning of a case's name, pair, elements, construct, set_timesteps"),
         ("--only construct --plot out.png", "draws the cases that begin with 'elements', which --only leaves out"),
         ("--threads 0", "Invalid value for '--threads'"),
         ("--gpu nothing.json", "must be a file that benchmarks/gpu.sh wrote, got nothing.json"),

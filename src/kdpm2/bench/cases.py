@@ -15,8 +15,9 @@ def every(quick: bool) -> Iterator[Case]:
     """All cases; those of a `quick` run are the small ones, repeated twice."""
     repeats = _QUICK if quick else REPEATS
     return chain(
-        schedulers.cases(repeats, quick),
+        # First: what an allocation costs depends on what the process has allocated before.
         pairs.cases(repeats, quick),
+        schedulers.cases(repeats, quick),
         loops.cases(repeats, quick),
         memory.cases(),
         imports.cases(_QUICK if quick else _REPEATS_OF_IMPORTS),

@@ -1,9 +1,9 @@
 """What a stage pair costs, a first-order stage and its midpoint, and how far from the limit of the memory it is.
 
-Every project makes whole runs, whose time is divided by their pairs; the last step of a run, to sigma 0, counts for half
-of one. The schedulers are called as a pipeline calls them, `scale_model_input` and `step` for each stage. The network
-returns a tensor that is there already. k-diffusion leaves it to its denoiser to scale the input: that is not in its
-time.
+Every project makes whole runs, whose time is divided by their pairs; the last step of a run, to sigma 0, counts for
+half of one. The schedulers are called as a pipeline calls them, `scale_model_input` and `step` for each stage. The
+network returns a tensor that is there already. k-diffusion leaves it to its denoiser to scale the input: that is not in
+its time.
 
 Without its noise, a pair is timed with draws that are memory without numbers: every call of `torch.randn` and
 `torch.randn_like` gives a new tensor, in whose memory a project may compute, and draws nothing.
@@ -49,13 +49,12 @@ _TENSORS = 20
 
 def cases(repeats: int, quick: bool) -> Iterator[Case]:
     """Every size and dtype with and without noise, the discrete class once, and a pair of more and more elements."""
-    for shape in SIZES[:1] if quick else SIZES:
-        for dtype in DTYPES:
-            name = f"pair {'x'.join(map(str, shape))} {dtype}"
-            made = partial(works, shape, DTYPES[dtype])
-            yield Case(f"{name}, with its noise", partial(measured, f"{name}, with its noise", made, repeats, {}))
-            made = partial(made, noise=False)
-            yield Case(f"{name}, without its noise", partial(measured, f"{name}, without its noise", made, repeats))
+    for dtype in DTYPES:
+        for noise, how in ((False, "without"), (True, "with")):
+            for shape in SIZES[:1] if quick else SIZES:
+                name = f"pair {'x'.join(map(str, shape))} {dtype}, {how} its noise"
+                made = partial(works, shape, DTYPES[dtype], noise=noise)
+                yield Case(name, partial(measured, name, made, repeats, {} if noise else MOVED))
     for shape in SIZES[:1] if quick else SIZES[::3]:
         name = f"pair {'x'.join(map(str, shape))} float32, without its noise, clean samples read"
         made = partial(works, shape, torch.float32, noise=False, clean=True)
