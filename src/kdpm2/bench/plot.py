@@ -26,10 +26,10 @@ def draw(records: Sequence[Record], path: Path) -> None:
         points = [(_elements(time), time.seconds * 1e6) for time in times if time.project == project]
         if points:
             axes.plot(*zip(*points, strict=True), color=color, marker=marker, markersize=5, label=project)
-    for project, style in (("kdpm2", "--"), ("kdpm2.sample", ":")):
-        bounds = [(_elements(time), time.bound * 1e6) for time in times if time.project == project and time.bound]
-        label = f"bound of {project}, at the speed of {COPY}"
-        axes.plot(*zip(*bounds, strict=True), color="0.4", linestyle=style, label=label)
+    # The same for the scheduler and the loop.
+    bounds = [(_elements(time), time.bound * 1e6) for time in times if time.project == "kdpm2" and time.bound]
+    label = f"bound: what must be moved, at the speed of {COPY}"
+    axes.plot(*zip(*bounds, strict=True), color="0.4", linestyle="--", label=label)
     axes.set(
         xscale="log",
         yscale="log",
