@@ -55,6 +55,41 @@ def test_it_is_a_tuple(cls: Any) -> None:
     assert torch.equal(copy.deepcopy(pair)[1], second)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda pair: (0,) + pair,  # noqa: RUF005 (that it can be added to is what is tested)
+        lambda pair: pair * 2,
+        lambda pair: 2 * pair,
+        lambda pair: pair != tuple(pair),
+        lambda pair: pair != pair[:1],
+        lambda pair: type(pair)(each * 2 for each in pair),
+    ],
+)
+def test_it_is_joined_and_searched_as_the_tuple_of_its_two(use: Any) -> None:
+    # Of one element each, so that torch says whether two of them are equal.
+    scheduler = CLASSES[0]()
+    scheduler.set_timesteps(5)
+    pair = scheduler.step(torch.ones(1), scheduler.timesteps[0], torch.ones(1), return_dict=False)
+    fresh = copy.copy(pair)
+    assert type(fresh) is tuple
+    made, expected = use(pair), use(fresh)
+    assert type(made) is type(expected)
+    assert made == expected
+
+
+def test_what_it_holds_can_be_looked_for_in_it() -> None:
+    scheduler = CLASSES[0]()
+    scheduler.set_timesteps(5)
+    first = scheduler.timesteps[0]
+    pairs = [scheduler.step(torch.ones(1), first, torch.ones(1), return_dict=False)]
+    second = copy.copy(pairs[0])[1]
+    assert second in pairs[0]
+    assert pairs[0].index(second) == 1
+    assert pairs[0].count(second) == 1
+    assert torch.zeros(1) not in pairs[0]
+
+
 @pytest.mark.parametrize("which", ["sample", "model_output"])
 def test_what_has_changed_before_it_is_read_is_not_read_wrongly(which: str) -> None:
     pair, result, x, output = both(CLASSES[0])

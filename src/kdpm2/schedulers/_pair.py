@@ -3,7 +3,7 @@
 Nearly every pipeline takes the first of the two and drops the other, which would cost a pass over memory each time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,13 +13,18 @@ from kdpm2.table import Row
 
 
 class Pair(tuple[torch.Tensor, torch.Tensor]):
-    """(prev_sample, pred_original_sample): a tuple of two, however it is unpacked or indexed.
+    """(prev_sample, pred_original_sample): a tuple of two, however it is unpacked, indexed, compared or joined.
 
     The second raises RuntimeError if the sample or the network's output that it is made of was changed in place before
-    it was read for the first time.
+    it was read for the first time. Code in C that looks into a tuple's memory without asking it, as `torch.stack` and
+    `torch.compile` do with their arguments, has to be given `tuple(pair)`.
     """
 
     _denoised: torch.Tensor | None = None
+
+    def __new__(cls, items: Iterable[Any] = ()) -> Any:
+        """A plain tuple of any items: libraries that map over a tuple make one of its type from the results."""
+        return tuple(items)
 
     @staticmethod
     def of(prev_sample: torch.Tensor, row: Row, sample: torch.Tensor, model_output: torch.Tensor) -> "Pair":
@@ -54,11 +59,32 @@ class Pair(tuple[torch.Tensor, torch.Tensor]):
     def __eq__(self, other: object) -> bool:
         return self._whole() == (other._whole() if isinstance(other, Pair) else other)
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self._whole())
 
+    def __contains__(self, item: object) -> bool:
+        return item in self._whole()
+
+    def index(self, *args: Any) -> int:
+        return self._whole().index(*args)
+
+    def count(self, item: Any) -> int:
+        return self._whole().count(item)
+
     def __add__(self, other: Any) -> Any:
         return self._whole() + other
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self._whole()
+
+    def __mul__(self, times: Any) -> Any:
+        return self._whole() * times
+
+    def __rmul__(self, times: Any) -> Any:
+        return self._whole() * times
 
     def __repr__(self) -> str:
         return repr(self._whole())
