@@ -154,3 +154,14 @@ def test_compiled_it_is_the_same_noise() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         philox.normal(**{"seeds": torch.tensor([1, 2]), "draw": 0, "shape": (2, 5), **arguments})
+
+
+def test_it_is_float32_whatever_torch_takes_for_the_default() -> None:
+    expected = philox.normal(FIRST_TWO_SEEDS, 3, (2, 5))
+    torch.set_default_dtype(torch.float64)
+    try:
+        noise = philox.normal(FIRST_TWO_SEEDS, 3, (2, 5))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert noise.dtype == torch.float32
+    assert torch.equal(noise, expected)

@@ -99,7 +99,7 @@ def normal(seeds: torch.Tensor, draw: int | torch.Tensor, shape: Sequence[int]) 
     # Masked, though never above: TorchInductor makes a range of an index times a number, with a step of 32 bits.
     block = torch.arange(whole + min(left, Q), device=seeds.device) & _MASK
     u0, u1, u2, u3 = (_uniform(word) for word in words((block, draw, 0, 0), (seed & _MASK, (seed >> 32) & _MASK)))
-    noise = torch.empty(samples, elements, device=seeds.device)
+    noise = torch.empty(samples, elements, dtype=torch.float32, device=seeds.device)
     grouped, rest = noise[:, : 4 * whole].unflatten(1, (groups, 4, Q)), noise[:, 4 * whole :]
     for pair, (u, v) in enumerate(((u0, u1), (u2, u3))):
         radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
