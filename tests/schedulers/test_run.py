@@ -266,3 +266,15 @@ def test_what_diffusers_rightly_accepts(cls: Any) -> None:
 def test_a_dtype_is_no_device(scheduler: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="device"):
         scheduler.set_timesteps(5, device=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_sample_without_dimensions_keeps_its_dtype(dtype: torch.dtype) -> None:
+    scheduler = kdpm2.KDPM2DiscreteScheduler()
+    scheduler.set_timesteps(3)
+    x = torch.tensor(1.0, dtype=dtype)
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, t)
+        assert scaled.dtype == dtype
+        x = scheduler.step(scaled, t, x).prev_sample
+        assert x.dtype == dtype

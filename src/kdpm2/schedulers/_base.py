@@ -456,6 +456,8 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             kind = self._checked(sample)
         stage = self._stage(timestep)
         scaled = sample.mul(self._scales[kind[1]][stage])
+        if not kind[0]:  # of two tensors without dimensions, the wider dtype is the product's
+            scaled = scaled.to(kind[1])
         self._step_index = stage
         self._scaled = weakref.ref(scaled)
         # In mid-run that is the one that step returned; what is scaled may be another, doubled for guidance.
