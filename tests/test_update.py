@@ -121,3 +121,24 @@ def test_given_memory_is_left_alone_where_it_cannot_hold_the_result() -> None:
     update.advance(row, x, m, anchor, noise, into=noise).sum().backward()
     assert torch.equal(noise, before)
     assert m.grad is not None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_noise_of_any_dtype_leaves_the_sample_its_own(dtype: torch.dtype) -> None:
+    row = made().row(1)
+    x, m, anchor, noise = tensors(torch.float32)
+    drawn = noise.to(dtype)
+    expected = update.advance(row, x, m, anchor, drawn.float())
+    for after in (update.advance(row, x, m, anchor, drawn), update.advance(row, x, m, anchor, drawn, into=drawn)):
+        assert after.dtype == torch.float32
+        torch.testing.assert_close(after, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_device_that_torch_makes_tensors_on_plays_no_part(dtype: torch.dtype) -> None:
+    row = made("epsilon").row(0)
+    x, m, *_ = tensors(dtype)
+    expected = update.apply(row, x, m)
+    with torch.device("meta"):
+        results = update.apply(row, x, m)
+    assert all(torch.equal(a, b) for a, b in zip(results, expected, strict=True))

@@ -19,7 +19,8 @@ def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, .
     """What samples of this dtype are multiplied by to be the network's input: a tensor of shape () for each stage.
 
     On the CPU, for samples on any device: torch takes them for numbers, but multiplies by them in half the time that it
-    takes for Python's. Half precision is multiplied in float32 and rounded once.
+    takes for Python's. Half precision is multiplied in float32 and rounded once, but where the sample has no dimensions
+    either: that product is a float32 tensor.
     """
     with torch.inference_mode(False):  # kept for later runs, of which one may need gradients
         return torch.from_numpy(table.rows[:, 0]).to(_working_dtype(dtype)).unbind()
@@ -84,7 +85,7 @@ def advance(
         return fused.advance(
             row, sample, model_output, anchor, noise, into if into is not None and into.dtype is dtype else None
         )
-    if dtype is torch.float32 and model_output.dtype is torch.float32:
+    if dtype is torch.float32 and model_output.dtype is torch.float32 and (noise is None or noise.dtype is dtype):
         if into is not None and not (into.dtype is dtype and _may_write(sample, model_output, anchor)):
             into = None
         return _advanced(row, sample, model_output, anchor, noise, into)
@@ -157,7 +158,7 @@ def _rounded_sum(a: float, x: torch.Tensor, b: float, y: torch.Tensor) -> torch.
     """The sum a · x + b · y in the dtype of `x`, rounded once: a new tensor."""
     if x.dtype is y.dtype and x.is_cpu and x.dtype.itemsize == 2:
         if a == 1:  # unlike an addition, torch makes this in float32
-            return torch.addcmul(x, y, torch.ones((), dtype=x.dtype), value=b)
+            return torch.addcmul(x, y, torch.ones((), dtype=x.dtype, device=x.device), value=b)
         if a == 0:
             return torch.mul(y, b)
     return _sum(a, x, b, y.to(_working_dtype(x.dtype, y.dtype))).to(x.dtype)
