@@ -3,7 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -347,3 +347,24 @@ def test_a_scheduler_reads_nothing_back_whatever_timestep_it_is_given(cls: Any, 
             scaled = scheduler.scale_model_input(x, told)
             x = scheduler.step(scaled, told, x, return_dict=False)[0]
     assert scheduler.step_index is None
+
+
+class Condition(NamedTuple):
+    by: Any
+    shift: Any
+
+
+def test_a_graph_copies_the_tensors_of_named_tuples_too() -> None:
+    x, sigmas = started()
+    network = kdpm2.Denoiser(lambda x, t, c: 0.1 * x * c.by + c.shift, noise_schedule.discrete())
+    conditions = [Condition(torch.randn(3, 1), torch.randn(6)) for _ in range(2)]
+    kept = [Condition(*(tensor.clone() for tensor in condition)) for condition in conditions]
+    with graphs_on_the_cpu() as recorded:
+        for condition in conditions:
+            kwargs: dict[str, Any] = {"conditioning": {"c": condition}, "seeds": 1}
+            made = kdpm2.sample(network, x, sigmas, mode="graph", **kwargs)
+            torch.testing.assert_close(made, kdpm2.sample(network, x, sigmas, **kwargs))
+        assert len(recorded) == 1
+    for one, other in zip(conditions, kept, strict=True):
+        assert torch.equal(one.by, other.by)
+        assert torch.equal(one.shift, other.shift)

@@ -134,7 +134,10 @@ def _copied(value: Any) -> Any:
         return value.clone()
     if isinstance(value, Mapping):
         return {key: _copied(each) for key, each in value.items()}
-    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, (list, tuple)):
+        copies = map(_copied, value)
+        return value._make(copies) if hasattr(value, "_make") else type(value)(copies)  # a named tuple has fields
+    return value
 
 
 def _copy_into(mine: Any, given: Any) -> None:
