@@ -26,6 +26,7 @@ class Recorded(TorchDispatchMode):
         self.operations.append((function, args, kwargs or {}, result))
         return result
 
+    @torch.inference_mode()  # a graph's memory may be written to whatever mode it was recorded in
     def replay(self) -> None:
         for function, args, kwargs, result in self.operations:
             again = function(*args, **kwargs)

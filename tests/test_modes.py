@@ -368,3 +368,17 @@ def test_a_graph_copies_the_tensors_of_named_tuples_too() -> None:
     for one, other in zip(conditions, kept, strict=True):
         assert torch.equal(one.by, other.by)
         assert torch.equal(one.shift, other.shift)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "philox"])
+def test_a_graph_recorded_in_inference_mode_is_played_outside_of_it(noise: str) -> None:
+    network, (x, sigmas) = denoiser(), started()
+    kwargs: dict[str, Any] = {"conditioning": {"by": torch.randn(3, 1)}, "noise": noise, "seeds": 1}
+    with graphs_on_the_cpu() as recorded:
+        with torch.inference_mode():
+            kdpm2.sample(network, x + 1, sigmas, mode="graph", **kwargs)
+        made = kdpm2.sample(network, x.requires_grad_(), sigmas, mode="graph", **kwargs)
+        assert len(recorded) == 1
+    torch.testing.assert_close(made, kdpm2.sample(network, x, sigmas, **kwargs))
+    assert not made.is_inference()
+    assert not made.requires_grad

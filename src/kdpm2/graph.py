@@ -78,12 +78,13 @@ class Recording:
     """
 
     def __init__(self, run: Run, x: torch.Tensor) -> None:
-        self._x = x.clone(memory_format=torch.contiguous_format)
-        self._conditioning = _copied(run.conditioning)
-        self._seeds = None if run.noise.seeds is None else run.noise.seeds.clone()
         table = run.table
         adds = [int(step) for step, row in zip(table.step, table.rows, strict=True) if row[4]]
-        self._noise = {step: torch.zeros_like(self._x) for step in adds if self._seeds is None}
+        with torch.inference_mode(False), torch.no_grad():  # later runs write to it, which may be in no such mode
+            self._x = x.clone(memory_format=torch.contiguous_format)
+            self._conditioning = _copied(run.conditioning)
+            self._seeds = None if run.noise.seeds is None else run.noise.seeds.clone()
+            self._noise = {step: torch.zeros_like(self._x) for step in adds if self._seeds is None}
         noise = Noise(draw=None if self._seeds is not None else self._noise.__getitem__, seeds=self._seeds)
         recorded = dataclasses.replace(run, noise=noise, conditioning=self._conditioning, disable=True)
         held = update.on_device(table, x.device, x.dtype)
