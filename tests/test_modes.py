@@ -382,3 +382,18 @@ def test_a_graph_recorded_in_inference_mode_is_played_outside_of_it(noise: str) 
     torch.testing.assert_close(made, kdpm2.sample(network, x, sigmas, **kwargs))
     assert not made.is_inference()
     assert not made.requires_grad
+
+
+def test_a_graph_casts_as_it_is_told_to_with_weights_as_they_are() -> None:
+    network, (x, sigmas) = denoiser(), started()
+    counts = []
+    with graphs_on_the_cpu() as recorded:
+        for enabled in (True, False, True, False):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                network.network(x, torch.zeros(3))  # by which torch would keep the weights that it has cast
+                made = kdpm2.sample(network, x, sigmas, seeds=1, mode="graph")
+                torch.testing.assert_close(made, kdpm2.sample(network, x, sigmas, seeds=1))
+            counts.append(len(recorded))
+            with torch.no_grad():
+                network.network.layer.weight.mul_(2)  # type: ignore[attr-defined]
+        assert counts == [1, 2, 2, 2]

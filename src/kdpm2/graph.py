@@ -47,6 +47,7 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
         run.table.rows.tobytes(),
         run.table.stage_timesteps.tobytes(),
         (x.shape, x.dtype, x.device),
+        _autocast(x.device.type),
         run.noise.seeds is None,
         _kind("conditioning", run.conditioning),
     )
@@ -89,16 +90,19 @@ class Recording:
         recorded = dataclasses.replace(run, noise=noise, conditioning=self._conditioning, disable=True)
         held = update.on_device(table, x.device, x.dtype)
 
-        # As torch asks for: what is set up by a first call is not to be recorded.
-        aside = torch.cuda.Stream(x.device)
-        aside.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(aside):
-            for _ in range(2):
-                loop.eager(recorded, self._x, held)
-        torch.cuda.current_stream(x.device).wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(x.device), torch.cuda.graph(self._graph):
-            self._result = loop.eager(recorded, self._x, held)
+        enabled, dtype = _autocast(x.device.type)
+        # Weights that were cast before would not be cast in the graph, and be gone when it is played.
+        with torch.autocast(x.device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
+            # As torch asks for: what is set up by a first call is not to be recorded.
+            aside = torch.cuda.Stream(x.device)
+            aside.wait_stream(torch.cuda.current_stream(x.device))
+            with torch.cuda.stream(aside):
+                for _ in range(2):
+                    loop.eager(recorded, self._x, held)
+            torch.cuda.current_stream(x.device).wait_stream(aside)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.device(x.device), torch.cuda.graph(self._graph):
+                self._result = loop.eager(recorded, self._x, held)
 
     def play(self, run: Run, x: torch.Tensor) -> torch.Tensor:
         """The samples that the run leads to from `x`, a new tensor."""
@@ -110,6 +114,13 @@ class Recording:
             noise.copy_(run.noise(step, x))
         self._graph.replay()
         return self._result.clone()
+
+
+def _autocast(device: str) -> tuple[bool, torch.dtype]:
+    """Whether torch casts what networks compute on such a device, and to which dtype."""
+    if not hasattr(torch, "get_autocast_dtype"):  # before torch 2.4 there were functions for CUDA alone
+        return torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
 def _kind(name: str, value: Any) -> Hashable:
