@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any, NamedTuple
 
 import pytest
@@ -397,3 +398,23 @@ def test_a_graph_casts_as_it_is_told_to_with_weights_as_they_are() -> None:
             with torch.no_grad():
                 network.network.layer.weight.mul_(2)  # type: ignore[attr-defined]
         assert counts == [1, 2, 2, 2]
+
+
+def test_a_graph_is_that_of_the_method_and_of_the_kind_of_denoiser() -> None:
+    class Halved(kdpm2.Denoiser):
+        def predict(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+            return super().predict(x, timestep, **conditioning) / 2
+
+    def shifted(self: Any, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return x / 2 - 1
+
+    network, (x, sigmas) = Network(), started()
+    schedule = noise_schedule.discrete()
+    shifted.__name__ = "forward"
+    methods: list[Any] = [network.forward, MethodType(shifted, network)]
+    with graphs_on_the_cpu() as recorded:
+        for kind in (kdpm2.Denoiser, Halved):
+            for method in methods:
+                made = kdpm2.sample(kind(method, schedule), x, sigmas, seeds=1, mode="graph")
+                torch.testing.assert_close(made, kdpm2.sample(kind(method, schedule), x, sigmas, seeds=1))
+        assert len(recorded) == 4

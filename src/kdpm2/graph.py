@@ -61,7 +61,9 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
             f"the network must be a function or an object that can be referred to weakly with mode='graph', "
             f"got {type(owner).__name__}"
         ) from None
-    named = (getattr(network, "__name__", None), key)
+    function = getattr(network, "__func__", None)  # a method may be another one by the same name
+    called = (getattr(network, "__name__", None), None if function is None else weakref.ref(function))
+    named = (called, type(run.model), key)
     if named not in graphs:
         graphs[named] = Recording(run, x)
         if len(graphs) > MOST_KEPT:
