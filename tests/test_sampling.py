@@ -309,3 +309,37 @@ def test_only_a_flag_makes_a_flow() -> None:
     module.flow = torch.nn.Identity()
     module.forward = denoiser
     assert sampling.sample(module, start() * 10, SIGMAS, seeds=1).isfinite().all()
+
+
+class Own(noise_schedule.NoiseSchedule):
+    """A schedule of the caller's own, which can be changed, and has no hash."""
+
+    family = "edm"
+    sigma_min, sigma_max = 0.1, 10.0
+
+    def __init__(self, times: float) -> None:
+        self.times = times
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Own) and self.times == other.times
+
+    def sigma(self, timestep: Any) -> Any:
+        return np.asarray(timestep) / self.times
+
+    def timestep(self, sigma: Any) -> Any:
+        return np.asarray(sigma) * self.times
+
+
+def test_a_schedule_of_ones_own_may_change_between_runs() -> None:
+    schedule = Own(2.0)
+    seen: list[float] = []
+
+    def network(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        seen.append(float(timestep[0]))
+        return torch.zeros_like(x)
+
+    for times in (2.0, 3.0):
+        schedule.times = times
+        seen.clear()
+        kdpm2.sample(Denoiser(network, schedule), start(), SIGMAS)
+        assert seen[0] == float(SIGMAS[0]) * times

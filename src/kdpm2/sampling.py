@@ -26,13 +26,16 @@ from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Noise, Run
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
-from kdpm2.noise_schedule import NoiseSchedule
+from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, SigmaConditioned, VariancePreserving
 from kdpm2.spacing import Steps
 from kdpm2.table import LARGEST_SCALE, Churn, StageTable, dpm2
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
 MODES = {"eager": loop.eager, "compile": loop.compiled, "graph": graph.played}
+
+_LASTING = frozenset({EDM, RectifiedFlow, SigmaConditioned, VariancePreserving})
+"""Schedules that do not change; one of the caller's own may, or may have no hash."""
 
 _LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 number
 
@@ -88,7 +91,7 @@ def sample(
     levels = _checked_levels(model, x, sigmas, eta)
     eta = _check.number("eta", eta, 0, LARGEST_SCALE)
     s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
-    table = _table(model.schedule, levels.tobytes(), model.prediction_type, eta, s_noise)
+    table = _table(model.schedule, levels, model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
@@ -224,9 +227,17 @@ def _noise(kind: str, seeds: int | list[int] | None, x: torch.Tensor, table: Sta
     return Noise(lambda step: gaussian_like(x, generators))
 
 
-@lru_cache(maxsize=16)
-def _table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: float, s_noise: float) -> StageTable:
+def _table(
+    schedule: NoiseSchedule, levels: NDArray[np.float64], prediction_type: str, eta: float, s_noise: float
+) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
+    if type(schedule) in _LASTING:
+        return _kept_table(schedule, levels.tobytes(), prediction_type, eta, s_noise)
+    return dpm2(schedule, _steps(schedule, levels), prediction_type, eta, s_noise)
+
+
+@lru_cache(maxsize=16)
+def _kept_table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: float, s_noise: float) -> StageTable:
     return dpm2(schedule, _steps(schedule, np.frombuffer(levels)), prediction_type, eta, s_noise)
 
 
