@@ -9,7 +9,8 @@ one tensor a step, or the seeds of `kdpm2.philox` alone, which is what larger sa
 recorded as it is, and another value is another graph.
 
 The network must do what can be recorded: the same operations whatever the values are, and nothing that waits for the
-device. Weights may be written over, but not put elsewhere: a network that is moved must be played by another.
+device. Weights may be written over, but not put elsewhere, and other attributes of the network are recorded as they
+are: a network that is moved or set otherwise must be another object to be played anew.
 
 References:
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs

@@ -72,8 +72,8 @@ def sample(
             each sample has the next.
         conditioning: Keyword arguments for the denoiser.
         flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
-        callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it; `sigma` and
-            `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen.
+        callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it, to be read alone;
+            `sigma` and `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen.
         progress: Whether to show a bar.
         mode: How the samples are made, the same to float32's precision. "eager" calls the network as it is. "compile"
             has torch compile a stage, network and all, once for all stages, when a network and shape first come.
