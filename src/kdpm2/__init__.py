@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from diffusers import SchedulerMixin as SchedulerMixin
 
     from kdpm2 import (
+        batching,
         curves,
         denoiser,
         graph,
@@ -42,6 +43,7 @@ __all__ = [
     "KDPM2AncestralDiscreteSchedulerOutput",
     "KDPM2DiscreteScheduler",
     "KDPM2DiscreteSchedulerOutput",
+    "batching",
     "curves",
     "denoiser",
     "graph",

@@ -1,0 +1,616 @@
+"""`BatchedSolver`: requests at different stages, advanced together.
+
+A request is its rows, the index of the one that it stands at, and two samples: what that stage reads, and what the
+stage before read. Samples lie next to one another in memory, first those at rows of one kind, then those of the other
+(see `kdpm2.batching.arithmetic`). A stage that reads the anchor is followed by one that does not, and the other way
+round, so that the order mostly stays as it is until a request comes or goes. All that moves moves in `next_inputs`;
+before, what has come waits, and what has gone leaves its place empty.
+
+Which request stands at which stage is known on the host, as no stage depends on what a network says: nothing is read
+back from the device.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from math import hypot
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdpm2 import _check, philox, update
+from kdpm2._check_tensor import FLOATING, check_like, floating, on_device
+from kdpm2.batching import arithmetic, snapshot
+from kdpm2.batching.rows import ANCHORED, NOISE, Rows, SlotRows
+from kdpm2.noise import drawn_seeds, seeded
+from kdpm2.table import StageTable
+from kdpm2.update import DeviceTable, fused
+
+NOISES = ("gaussian", "philox")
+MODES = ("eager", "compile")
+LARGEST_CAPACITY = 2**20
+
+DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in FLOATING}
+
+_LARGEST_SEED = 2**64 - 1
+_LONGEST_SIDE = 2**40
+_MOST_STAGES = 2 * _check.MOST_STEPS
+_DRAW_OF_THE_START = 2**32 - 1  # no step has this number
+_FEWEST_PLACES = 4
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def _without_gradients(method: Called) -> Called:
+    """`method`, whatever torch was told to record: what is kept is written to, and may be so in any mode."""
+
+    @wraps(method)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return method(*args, **kwargs)
+
+    return called  # type: ignore[return-value]
+
+
+class Inputs(NamedTuple):
+    """What the network reads next.
+
+    Attributes:
+        ids: The request in each place; None for a place that is empty, which only a fixed capacity has.
+        x: Shape (B, ...): the scaled samples; 0 in an empty place.
+        sigma: Shape (B,), float32 or float64: their noise levels; 1 in an empty place.
+        timestep: Shape (B,), same dtype: what the network is conditioned on; 0 in an empty place.
+    """
+
+    ids: list[int | None]
+    x: torch.Tensor
+    sigma: torch.Tensor
+    timestep: torch.Tensor
+
+
+class Finished(NamedTuple):
+    """A request that is done, and its sample, a tensor of its own."""
+
+    id: int
+    sample: torch.Tensor
+
+
+@dataclass(eq=False)
+class _Live:
+    """A request: where its rows begin, how many there are, and where its noise comes from."""
+
+    id: int
+    seed: int
+    first: int
+    stages: int
+    generator: torch.Generator | None
+    waiting: tuple[torch.Tensor, torch.Tensor, int] | None
+    """What to read, what was read before, and the stage, until it has a place."""
+
+
+class BatchedSolver:
+    """Requests at different stages, advanced together; for one thread.
+
+    Args:
+        shape: Of one sample, without the batch.
+        capacity: So many places, and so many samples in every batch, those in empty places 0, whatever the network
+            makes of them: for CUDA graphs and compilers. None for as many places as there are requests.
+        most_stages: The longest table that a request may have: 199 stages are 100 steps.
+        dtype: Of the samples: float16, bfloat16, float32 or float64.
+        device: Where they are.
+        noise: "gaussian" for the noise of `kdpm2.sample` with `seeds=[seed]`, from a generator on the CPU for each
+            request; "philox" for that of `kdpm2.sample` with `noise="philox"`, which a GPU makes where it is added.
+        mode: "eager", or "compile": one compiled graph makes the next samples and the network's next input of them. It
+            needs a capacity.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or contradicts another.
+    """
+
+    @_without_gradients
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        capacity: int | None = None,
+        most_stages: int = 199,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        noise: str = "gaussian",
+        mode: str = "eager",
+    ) -> None:
+        if not isinstance(shape, (tuple, list)):
+            raise TypeError(f"shape must be a tuple of integers, that of one sample, got {_check.shown(shape)}")
+        self._shape = tuple(_check.integer("each of shape", length, 1, _LONGEST_SIDE) for length in shape)
+        if capacity is not None:
+            capacity = _check.integer("capacity", capacity, 1, LARGEST_CAPACITY)
+        self._capacity = capacity
+        self._most_stages = _check.integer("most_stages", most_stages, 1, _MOST_STAGES)
+        if not isinstance(dtype, torch.dtype) or dtype not in FLOATING:
+            raise TypeError(f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}")
+        self._dtype, self._working = dtype, torch.promote_types(dtype, torch.float32)
+        self._device = on_device(torch.empty(0), device).device
+        self._noise = _check.choice("noise", noise, NOISES)
+        self._mode = _check.choice("mode", mode, MODES)
+        if mode == "compile" and capacity is None:
+            raise ValueError("capacity must be an integer with mode='compile', whose graph is for one shape, got None")
+        self._rows = SlotRows(capacity or _FEWEST_PLACES, self._most_stages, self._working, self._device)
+        self._requests: dict[int, _Live] = {}
+        self._next_id = 0
+        self._places: list[_Live | None] = []
+        self._waiting: list[_Live] = []
+        self._left = False  # whether a place is empty among those that are not
+        self._asked: int | None = None
+        self._allocate(capacity or _FEWEST_PLACES)
+
+    def _allocate(self, places: int) -> None:
+        """Memory for so many places, with what was in the old one."""
+
+        def larger(old: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
+            new = torch.zeros(places, *self._shape, dtype=dtype, device=self._device)
+            if old is not None:
+                new[: len(old)].copy_(old)
+            return new
+
+        old = self.__dict__
+        self._sample = larger(old.get("_sample"), self._dtype)
+        self._previous = larger(old.get("_previous"), self._dtype)
+        # Finite always, as it may be read and multiplied by 0.
+        self._drawn = larger(None, self._working)
+        self._drawn_rows = self._drawn.unbind()
+        # For each place the row that its request stands at, and the one after its last; 0, or nothing, where none is.
+        self._at: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
+        self._end: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
+        for new, kept in ((self._at, old.get("_at")), (self._end, old.get("_end"))):
+            if kept is not None:
+                new[: len(kept)] = kept
+        self._seeds = torch.zeros(places, dtype=torch.int64, device=self._device)
+        self._scaled: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """How many requests there are."""
+        return len(self._requests)
+
+    @property
+    def ids(self) -> list[int]:
+        """The requests that there are, in the order of their admission."""
+        return list(self._requests)
+
+    @property
+    def capacity(self) -> int | None:
+        """How many requests there may be; None for any number."""
+        return self._capacity
+
+    @property
+    def room(self) -> int | None:
+        """How many more requests may be admitted; None for any number."""
+        return None if self._capacity is None else self._capacity - len(self._requests)
+
+    @_without_gradients
+    def admit(self, table: StageTable, x: torch.Tensor | None = None, seed: int | None = None) -> int:
+        """Take in a request, at any time; it is in the next inputs.
+
+        Args:
+            table: What to do; of its own length, eta, spacing and prediction type.
+            x: Of the solver's shape, floating point: the sample at the first noise level; it is copied. None for one
+                that is made of the seed: the standard normal noise of `torch.Generator().manual_seed(seed)`, drawn on
+                the CPU in the solver's dtype, times the standard deviation of the noise at the first stage.
+            seed: Of the noise, from 0 to 2^64 - 1. None for a new one, from torch's global generator.
+
+        Returns:
+            The request's id, a number that no request of this solver had before.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If it is out of range, or there is no room.
+        """
+        if not isinstance(table, StageTable):
+            raise TypeError(f"table must be a kdpm2.table.StageTable, got {_check.shown(table)}")
+        if not 1 <= len(table) <= self._most_stages:
+            raise ValueError(f"table must have from 1 to most_stages={self._most_stages} stages, got {len(table)}")
+        if x is not None and floating("x", x).shape != self._shape:
+            raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
+        if seed is not None:
+            seed = _check.integer("seed", seed, 0, _LARGEST_SEED)
+        if self.room == 0:
+            raise ValueError(f"table must wait: all {self._capacity} places of this solver's capacity are taken")
+        chosen = drawn_seeds(None) if seed is None else seed
+        assert isinstance(chosen, int)
+        request = self._new(self._next_id, chosen, Rows.of(table, self._dtype))
+        start = self._started(table, request) if x is None else self._churned(table, request, x)
+        request.waiting = (start, torch.zeros_like(start), 0)
+        self._waiting.append(request)
+        self._next_id += 1
+        return request.id
+
+    def _new(self, id: int, seed: int, rows: Rows) -> _Live:
+        generator = _generator(seed) if self._noise == "gaussian" else None
+        request = _Live(id, seed, self._rows.take(rows), len(rows.step), generator, None)
+        self._requests[id] = request
+        return request
+
+    def _started(self, table: StageTable, request: _Live) -> torch.Tensor:
+        """Noise of the seed, at the first noise level, churn included."""
+        generator = torch.Generator().manual_seed(request.seed)
+        noise = torch.randn((1, *self._shape), generator=generator, dtype=self._dtype)[0]
+        return noise.mul(hypot(table.sigmas[0], table.initial_noise)).to(self._device)
+
+    def _churned(self, table: StageTable, request: _Live, x: torch.Tensor) -> torch.Tensor:
+        """A copy of the caller's sample, with the noise that churn adds before the first stage."""
+        start = x.detach().to(self._device, self._dtype, copy=True).contiguous()
+        if table.initial_noise:
+            if request.generator is None:
+                noise = philox.normal(torch.tensor([_signed(request.seed)]), _DRAW_OF_THE_START, (1, *self._shape))
+            else:
+                noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
+            added = torch.tensor(table.initial_noise, dtype=torch.float64)
+            start = update.noised(start, noise[0].to(self._device), added)
+        return start
+
+    def cancel(self, id: int) -> None:
+        """Drop a request, at any time.
+
+        Raises:
+            TypeError: If `id` is no integer.
+            ValueError: If there is no such request, or none any more.
+        """
+        if _check.integer("id", id, 0) not in self._requests:
+            raise ValueError(f"id must be that of one of the {len(self)} requests there are, got {id}")
+        self._drop(self._requests[id])
+
+    def _drop(self, request: _Live) -> None:
+        del self._requests[request.id]
+        self._rows.leave(request.first)
+        if request.waiting is not None:
+            self._waiting.remove(request)
+            return
+        place = self._places.index(request)
+        self._places[place] = None
+        self._at[place] = self._end[place] = 0
+        self._left = True
+
+    @_without_gradients
+    def next_inputs(self) -> Inputs:
+        """What the network reads next, for all requests there are now: new tensors.
+
+        A request's place may be another than before where requests came or went.
+        """
+        self._arrange()
+        count = self._asked = len(self._places)
+        batch = count if self._capacity is None else self._capacity
+        index = self._index(batch)
+        if self._scaled is None:
+            self._scaled, _ = update.network_input(self._table(), index, self._sample[:batch])
+        sigma, timestep = self._rows.conditions.index_select(1, index).unbind()
+        ids: list[int | None] = [None if request is None else request.id for request in self._places]
+        return Inputs(ids + [None] * (batch - count), self._scaled, sigma, timestep)
+
+    def _index(self, count: int) -> torch.Tensor:
+        """The row of each place."""
+        # A copy, which the host may change before a device has read it.
+        index = torch.from_numpy(self._at[:count].copy())
+        return index.to(self._device, non_blocking=self._device.type == "cuda")
+
+    def _table(self) -> DeviceTable:
+        rows = self._rows
+        return DeviceTable(rows.coefficients, rows.conditions[1], rows.step, rows.step)
+
+    def _arrange(self) -> None:
+        """Give places to requests that came, and put those at rows of one kind next to one another."""
+        terms = self._rows.terms
+        came = self._waiting
+        kinds = terms[self._at[: len(self._places)]] & ANCHORED
+        if not came and not self._left and np.count_nonzero(kinds[1:] != kinds[:-1]) < 2:
+            return
+        places = self._places
+        self._scaled = None
+        # Requests by kind, each with its place; those that came have none.
+        sides: dict[bool, list[tuple[_Live, int | None]]] = {False: [], True: []}
+        for place, each in enumerate(places):
+            if each is not None:
+                sides[bool(kinds[place])].append((each, place))
+        for each in came:
+            assert each.waiting is not None
+            sides[bool(terms[each.first + each.waiting[2]] & ANCHORED)].append((each, None))
+        order = min(((False, True), (True, False)), key=lambda order: self._moved(sides, order))
+        count = len(sides[False]) + len(sides[True])
+        self._reserve(count)
+        arranged: list[_Live | None] = [None] * count
+        sources, targets, start = [], [], 0
+        for kind in order:
+            side, own = sides[kind], range(start, start + len(sides[kind]))
+            for each, place in side:
+                if place in own:
+                    arranged[place] = each
+            vacant = (place for place in own if arranged[place] is None)
+            for each, place in side:
+                if place not in own:
+                    target = next(vacant)
+                    arranged[target] = each
+                    if place is not None:
+                        sources.append(place)
+                        targets.append(target)
+            start += len(side)
+        self._move(sources, targets)
+        self._sample[count : len(places)].zero_()
+        self._previous[count : len(places)].zero_()
+        self._at[count:] = self._end[count:] = 0
+        for target, request in enumerate(arranged):
+            if request is not None and request.waiting is not None:
+                sample, previous, stage = request.waiting
+                self._sample[target].copy_(sample)
+                self._previous[target].copy_(previous)
+                self._at[target], self._end[target] = request.first + stage, request.first + request.stages
+                request.waiting = None
+        self._places, self._waiting, self._left = arranged, [], False
+        if self._noise == "philox":
+            seeds = torch.tensor([_signed(request.seed) for request in arranged if request is not None])
+            self._seeds[:count].copy_(seeds, non_blocking=self._device.type == "cuda")
+
+    @staticmethod
+    def _moved(sides: dict[bool, list[tuple[_Live, int | None]]], order: tuple[bool, bool]) -> int:
+        """How many requests would leave their place for this order of the kinds."""
+        first, second = (sides[kind] for kind in order)
+        border, count = len(first), len(first) + len(second)
+        return sum(place is not None and place >= border for _, place in first) + sum(
+            place is not None and not border <= place < count for _, place in second
+        )
+
+    def _move(self, sources: list[int], targets: list[int]) -> None:
+        if not sources:
+            return
+        self._at[targets], self._end[targets] = self._at[sources], self._end[sources]
+        source, target = (torch.tensor(places).to(self._device) for places in (sources, targets))
+        for tensor in (self._sample, self._previous):
+            tensor.index_copy_(0, target, tensor.index_select(0, source))
+
+    def _reserve(self, count: int) -> None:
+        if count > len(self._sample):
+            self._allocate(max(count, 2 * len(self._sample)))
+
+    @_without_gradients
+    def advance(self, model_output: torch.Tensor) -> list[Finished]:
+        """Make one stage of every request in the last inputs.
+
+        Requests that came since then stay where they are; what the network said of those that were cancelled, and in
+        empty places, is not read.
+
+        Args:
+            model_output: Like the inputs' `x`: what the network makes of them.
+
+        Returns:
+            The requests that are done. They are forgotten.
+
+        Raises:
+            TypeError: If `model_output` is no floating-point tensor.
+            ValueError: If it has another shape or device, or no inputs were asked for since the last call. Nothing has
+                then changed.
+        """
+        if self._asked is None:
+            raise ValueError("model_output must be made of next_inputs, which was not called since the last advance")
+        count = self._asked
+        batch = count if self._capacity is None else self._capacity
+        check_like("model_output", model_output, "the inputs", ((batch, *self._shape), self._dtype, self._device))
+        self._asked = self._scaled = None
+        if count:
+            self._make_stage(count, model_output.detach())
+        at = self._at[:count]
+        at += at != 0
+        done = []
+        for place in np.flatnonzero((at == self._end[:count]) & (at != 0)).tolist():
+            request = self._places[place]
+            assert request is not None
+            done.append(Finished(request.id, self._sample[place].clone()))
+            self._drop(request)
+        return done
+
+    def _make_stage(self, count: int, model_output: torch.Tensor) -> None:
+        sample, previous = self._sample[:count], self._previous[:count]
+        terms = self._rows.terms[self._at[:count]]
+        output = model_output[:count]
+        index = self._index(len(model_output))
+        if self._mode == "compile":
+            self._draw(terms)
+            after, self._scaled = arithmetic.compiled_stage()(
+                self._table(), index, self._sample, model_output, self._previous, self._drawn
+            )
+            self._sample, self._previous = after, self._sample
+            return
+        if update.kernel_serves(sample, output, previous):
+            self._make_stage_by_kernel(terms, index[:count], sample, output, previous)
+        elif self._dtype is self._working:
+            self._draw(terms)
+            rows = self._rows.coefficients.index_select(0, index[:count])
+            border = int(np.argmax(terms & ANCHORED != terms[0] & ANCHORED))
+            sizes = [border, count - border] if border else [count]
+            batch = (rows, sample, output.to(self._dtype), previous, self._drawn[:count])
+            for number, kind in enumerate(zip(*(tensor.split(sizes) for tensor in batch), strict=True)):
+                present = int(np.bitwise_or.reduce(terms[border:] if number == len(sizes) - 1 else terms[:border]))
+                arithmetic.advance_into_previous(kind[0], present, *kind[1:])
+        else:
+            adds = self._draw(terms)
+            drawn = self._drawn[:count] if adds else None
+            previous.copy_(update.at_stage(self._table(), index[:count], sample, output, previous, drawn))
+        self._sample, self._previous = self._previous, self._sample
+
+    def _make_stage_by_kernel(
+        self,
+        terms: NDArray[np.uint8],
+        index: torch.Tensor,
+        sample: torch.Tensor,
+        output: torch.Tensor,
+        previous: torch.Tensor,
+    ) -> None:
+        adds = bool((terms & NOISE).any())
+        in_registers = adds and self._noise == "philox"
+        if not in_registers:
+            self._draw(terms)
+        _, scaled, _ = fused.stage(
+            self._rows.coefficients,
+            index,
+            sample,
+            output,
+            previous,
+            noise=self._drawn[: len(sample)] if adds and not in_registers else None,
+            seeds=self._seeds[: len(sample)] if in_registers else None,
+            draw=self._rows.step.index_select(0, index) if in_registers else None,
+            want_input=True,
+            out=previous,
+        )
+        if len(sample) == len(self._places) and self._capacity in (None, len(sample)):
+            self._scaled = scaled
+
+    def _draw(self, terms: NDArray[np.uint8]) -> bool:
+        """Draw the noise of the requests whose stage adds some; whether there are any."""
+        adding = np.flatnonzero(terms & NOISE)
+        if not len(adding):
+            return False
+        if self._noise == "philox":
+            places = torch.from_numpy(adding).to(self._device)
+            steps = self._rows.step.index_select(0, self._index(len(terms)).index_select(0, places))
+            shape = (len(adding), *self._shape)
+            noise = philox.normal(self._seeds.index_select(0, places), steps, shape).to(self._working)
+            self._drawn.index_copy_(0, places, noise)
+            return True
+        in_place = self._device.type == "cpu" and self._dtype is self._working
+        for place in adding.tolist():
+            request = self._places[place]
+            if request is None or request.generator is None:
+                continue
+            if in_place:
+                self._drawn_rows[place].normal_(generator=request.generator)
+            else:  # on the CPU, for the same numbers everywhere
+                noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
+                self._drawn_rows[place].copy_(noise[0], non_blocking=self._device.type == "cuda")
+        return True
+
+    @_without_gradients
+    def snapshot(self, folder: str | os.PathLike[str]) -> None:
+        """Write all that there is to a folder, from which `restore` goes on bit for bit; nothing changes here.
+
+        Requests, their samples, their rows and the state of their noise are in a file of safetensors and one of JSON.
+        An older snapshot there is replaced as a whole: a crash leaves the one or the other.
+
+        Args:
+            folder: Made if it is not there.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        requests, starts, before, rows = list(self._requests.values()), [], [], []
+        places = {id(request): place for place, request in enumerate(self._places)}
+        said = []
+        for request in requests:
+            if request.waiting is None:
+                place = places[id(request)]
+                sample, previous = self._sample[place], self._previous[place]
+                stage = int(self._at[place]) - request.first
+            else:
+                sample, previous, stage = request.waiting
+            starts.append(sample)
+            before.append(previous)
+            rows.append(self._rows.held(request.first, request.stages))
+            said.append({"id": request.id, "seed": request.seed, "stage": stage, "stages": request.stages})
+        tensors: dict[str, torch.Tensor] = {}
+        if requests:
+            tensors["sample"], tensors["previous"] = torch.stack(starts).cpu(), torch.stack(before).cpu()
+            tensors["coefficients"] = torch.cat([each.coefficients for each in rows])
+            tensors["conditions"] = torch.cat([each.conditions for each in rows], dim=1)
+            tensors["step"] = torch.cat([each.step for each in rows])
+            states = [each.generator.get_state() for each in requests if each.generator is not None]
+            if states:
+                tensors["generators"] = torch.stack(states)
+        state = {
+            "shape": list(self._shape),
+            "capacity": self._capacity,
+            "most_stages": self._most_stages,
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "device": str(self._device),
+            "noise": self._noise,
+            "mode": self._mode,
+            "next_id": self._next_id,
+            "requests": said,
+        }
+        snapshot.write(folder, state, tensors)
+
+    @classmethod
+    @_without_gradients
+    def restore(
+        cls, folder: str | os.PathLike[str], device: str | torch.device | None = None
+    ) -> "BatchedSolver":
+        """The solver that `snapshot` wrote to a folder; it goes on as that one would have, from `next_inputs`.
+
+        Args:
+            folder: What `snapshot` was given.
+            device: Where the samples are to be; None for where they were.
+
+        Raises:
+            ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.
+        """
+        state, tensors = snapshot.read(folder)
+        with snapshot.refusing(folder):
+            said = state.pop("requests")
+            next_id = _check.integer("next_id", state.pop("next_id"), 0)
+            where = state.pop("device")
+            dtype = getattr(torch, _check.choice("dtype", state.pop("dtype"), DTYPE_NAMES))
+            shape, *options = (state.pop(name) for name in ("shape", "capacity", "most_stages", "noise", "mode"))
+            if state or not isinstance(said, list):
+                raise ValueError
+        solver = cls(
+            shape,
+            **dict(zip(("capacity", "most_stages", "noise", "mode"), options, strict=True)),
+            dtype=dtype,
+            device=where if device is None else device,
+        )
+        with snapshot.refusing(folder):
+            solver._take_over(said, tensors)
+            solver._next_id = _check.integer("next_id", next_id, max(solver._requests, default=-1) + 1)
+        return solver
+
+    def _take_over(self, said: list[dict[str, int]], tensors: dict[str, torch.Tensor]) -> None:
+        """Take in requests of another solver; any error if they are none."""
+        start = 0
+        total = sum(each["stages"] for each in said)
+        working, samples = self._working, (len(said), *self._shape)
+        expected = {
+            "sample": (samples, self._dtype),
+            "previous": (samples, self._dtype),
+            "coefficients": ((total, len(update.COLUMNS)), working),
+            "conditions": ((2, total), working),
+            "step": ((total,), torch.int64),
+        }
+        if self._noise == "gaussian":
+            expected["generators"] = ((len(said), len(torch.Generator().get_state())), torch.uint8)
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        if found != (expected if said else {}) or (self._capacity is not None and len(said) > self._capacity):
+            raise ValueError
+        for number, each in enumerate(said):
+            stages = _check.integer("stages", each["stages"], 1, self._most_stages)
+            stage = _check.integer("stage", each["stage"], 0, stages - 1)
+            own = slice(start, start + stages)
+            start += stages
+            number_of, seed = _check.integer("id", each["id"], 0), _check.integer("seed", each["seed"], 0, _LARGEST_SEED)
+            if number_of in self._requests:
+                raise ValueError
+            rows = Rows(tensors["coefficients"][own], tensors["conditions"][:, own], tensors["step"][own])
+            request = self._new(number_of, seed, rows)
+            if request.generator is not None:
+                request.generator.set_state(tensors["generators"][number])
+            sample, previous = (tensors[name][number].to(self._device) for name in ("sample", "previous"))
+            request.waiting = (sample, previous, stage)
+            self._waiting.append(request)
+
+
+def _generator(seed: int) -> torch.Generator:
+    made = seeded(seed)
+    assert isinstance(made, torch.Generator)
+    return made
+
+
+def _signed(seed: int) -> int:
+    """The 64 bits of a seed, as torch's integers have them."""
+    return (seed + 2**63) % 2**64 - 2**63
