@@ -23,6 +23,7 @@ _XS, _ANCHORS, _NOISES = COLUMNS.index("x"), COLUMNS.index("anchor"), COLUMNS.in
 
 def advance_into_previous(
     rows: torch.Tensor,
+    start: int,
     terms: int,
     sample: torch.Tensor,
     model_output: torch.Tensor,
@@ -32,7 +33,8 @@ def advance_into_previous(
     """Make the samples after the stage in the memory of `previous`.
 
     Args:
-        rows: Shape (B, 8): the coefficients of each sample.
+        rows: Shape (R, 8), contiguous: the coefficients of these samples and others.
+        start: Where those of these samples begin.
         terms: What `kdpm2.batching.rows` says of any of them. All read the anchor, or none does.
         sample: Shape (B, ...), in the dtype of `rows`: what the stage reads, before scaling.
         model_output: Same shape and dtype: the network's output.
@@ -40,11 +42,11 @@ def advance_into_previous(
         noise: Same shape and dtype: a standard normal draw; read if any row adds some.
     """
     # One view where a selection and a reshaping would be two: for small samples these cost as much as the arithmetic.
-    shape, strides = [len(rows)] + [1] * (sample.ndim - 1), [rows.stride(0)] + [0] * (sample.ndim - 1)
-    start = rows.storage_offset()
+    alone = [1] * (sample.ndim - 1)
+    shape, strides, offset = [len(sample), *alone], [len(COLUMNS), *alone], start * len(COLUMNS)
 
     def column(number: int) -> torch.Tensor:
-        return rows.as_strided(shape, strides, start + number)
+        return rows.as_strided(shape, strides, offset + number)
 
     if terms & ANCHORED:
         if terms & ANCHOR_SCALED:

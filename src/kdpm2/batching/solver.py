@@ -170,6 +170,7 @@ class BatchedSolver:
                 new[: len(kept)] = kept
         self._seeds = torch.zeros(places, dtype=torch.int64, device=self._device)
         self._scaled: torch.Tensor | None = None
+        self._views: list[_Views] = []
 
     def __len__(self) -> int:
         """How many requests there are."""
@@ -398,10 +399,12 @@ class BatchedSolver:
         self._asked = self._scaled = None
         if count:
             self._make_stage(count, model_output.detach())
-        at = self._at[:count]
+        at, end = self._at[:count], self._end[:count]
         at += at != 0
-        done = []
-        for place in np.flatnonzero((at == self._end[:count]) & (at != 0)).tolist():
+        done: list[Finished] = []
+        if not (ended := at == end).any():
+            return done
+        for place in np.flatnonzero(ended & (at != 0)).tolist():
             request = self._places[place]
             assert request is not None
             done.append(Finished(request.id, self._sample[place].clone()))
@@ -409,9 +412,7 @@ class BatchedSolver:
         return done
 
     def _make_stage(self, count: int, model_output: torch.Tensor) -> None:
-        sample, previous = self._sample[:count], self._previous[:count]
         terms = self._rows.terms[self._at[:count]]
-        output = model_output[:count]
         index = self._index(len(model_output))
         if self._mode == "compile":
             self._draw(terms)
@@ -420,22 +421,32 @@ class BatchedSolver:
             )
             self._sample, self._previous = after, self._sample
             return
-        if update.kernel_serves(sample, output, previous):
-            self._make_stage_by_kernel(terms, index[:count], sample, output, previous)
+        border = int((terms & ANCHORED != terms[0] & ANCHORED).argmax())
+        views = self._views_of(border, count)
+        output = model_output[:count]
+        if update.kernel_serves(views.sample, output, views.previous):
+            self._make_stage_by_kernel(terms, index[:count], views.sample, output, views.previous)
         elif self._dtype is self._working:
             self._draw(terms)
             rows = self._rows.coefficients.index_select(0, index[:count])
-            border = int(np.argmax(terms & ANCHORED != terms[0] & ANCHORED))
-            sizes = [border, count - border] if border else [count]
-            batch = (rows, sample, output.to(self._dtype), previous, self._drawn[:count])
-            for number, kind in enumerate(zip(*(tensor.split(sizes) for tensor in batch), strict=True)):
-                present = int(np.bitwise_or.reduce(terms[border:] if number == len(sizes) - 1 else terms[:border]))
-                arithmetic.advance_into_previous(kind[0], present, *kind[1:])
+            for part, own, kind in zip(views.parts, output.to(self._dtype).split(views.sizes), views.kinds, strict=True):
+                present = int(np.bitwise_or.reduce(terms[part]))
+                arithmetic.advance_into_previous(rows, part.start, present, kind.sample, own, kind.previous, kind.drawn)
         else:
-            adds = self._draw(terms)
-            drawn = self._drawn[:count] if adds else None
-            previous.copy_(update.at_stage(self._table(), index[:count], sample, output, previous, drawn))
+            drawn = self._drawn[:count] if self._draw(terms) else None
+            after = update.at_stage(self._table(), index[:count], views.sample, output, views.previous, drawn)
+            views.previous.copy_(after)
         self._sample, self._previous = self._previous, self._sample
+
+    def _views_of(self, border: int, count: int) -> "_Views":
+        """The batch and its two kinds in the memory of what is kept, made anew only where that is divided otherwise."""
+        key = (border, count, self._sample.data_ptr())
+        for views in self._views:
+            if views.key == key:
+                return views
+        views = _Views.of(key, self._sample, self._previous, self._drawn)
+        self._views = [views, *self._views[:1]]  # sample and previous take turns
+        return views
 
     def _make_stage_by_kernel(
         self,
@@ -603,6 +614,35 @@ class BatchedSolver:
             sample, previous = (tensors[name][number].to(self._device) for name in ("sample", "previous"))
             request.waiting = (sample, previous, stage)
             self._waiting.append(request)
+
+
+class _Kind(NamedTuple):
+    """The samples at rows of one kind: what is read, what was read before, and room for noise."""
+
+    sample: torch.Tensor
+    previous: torch.Tensor
+    drawn: torch.Tensor
+
+
+class _Views(NamedTuple):
+    """Views of a batch of which the first `border` samples are of one kind, or all if that is 0."""
+
+    key: tuple[int, int, int]
+    sample: torch.Tensor
+    previous: torch.Tensor
+    sizes: list[int]
+    parts: list[slice]
+    kinds: list[_Kind]
+
+    @staticmethod
+    def of(
+        key: tuple[int, int, int], sample: torch.Tensor, previous: torch.Tensor, drawn: torch.Tensor
+    ) -> "_Views":
+        border, count, _ = key
+        ends = [border, count] if border else [count]
+        parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        kinds = [_Kind(sample[part], previous[part], drawn[part]) for part in parts]
+        return _Views(key, sample[:count], previous[:count], [p.stop - p.start for p in parts], parts, kinds)
 
 
 def _generator(seed: int) -> torch.Generator:
