@@ -1,8 +1,8 @@
 """A state in a folder: numbers and words in a file of JSON, tensors in one of safetensors.
 
 The JSON names the file of tensors and holds the digests of both, and it is put in place last, at one stroke: a crash
-before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. A file that
-does not have its digest is not read any further, and there is nothing in either that could be run.
+before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. A file
+that does not have its digest is not read any further, and there is nothing in either that could be run.
 """
 
 import hashlib
@@ -75,7 +75,8 @@ def refusing(folder: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:  # what is wrong with a file of another's may be anything
         reason = f": {error}" if str(error) else ""
         raise ValueError(
-            f"folder must hold a snapshot that BatchedSolver.snapshot wrote, unchanged, got {os.fspath(folder)!r}{reason}"
+            f"folder must hold a snapshot that BatchedSolver.snapshot wrote, unchanged, "
+            f"got {os.fspath(folder)!r}{reason}"
         ) from error
 
 

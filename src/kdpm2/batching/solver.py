@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from math import hypot
+from operator import ne
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from kdpm2 import _check, philox, update
 from kdpm2._check_tensor import FLOATING, check_like, floating, on_device
 from kdpm2.batching import arithmetic, snapshot
+from kdpm2.batching.places import planned
 from kdpm2.batching.rows import ANCHORED, NOISE, Rows, SlotRows
 from kdpm2.noise import drawn_seeds, seeded
 from kdpm2.table import StageTable
@@ -87,8 +89,10 @@ class _Live:
     first: int
     stages: int
     generator: torch.Generator | None
-    waiting: tuple[torch.Tensor, torch.Tensor, int] | None
-    """What to read, what was read before, and the stage, until it has a place."""
+    start: int
+    """The row that it comes in at."""
+    waiting: tuple[torch.Tensor, torch.Tensor] | None = None
+    """What that stage reads, and what the one before read, until it has a place."""
 
 
 class BatchedSolver:
@@ -131,7 +135,9 @@ class BatchedSolver:
         self._capacity = capacity
         self._most_stages = _check.integer("most_stages", most_stages, 1, _MOST_STAGES)
         if not isinstance(dtype, torch.dtype) or dtype not in FLOATING:
-            raise TypeError(f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}")
+            raise TypeError(
+                f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}"
+            )
         self._dtype, self._working = dtype, torch.promote_types(dtype, torch.float32)
         self._device = on_device(torch.empty(0), device).device
         self._noise = _check.choice("noise", noise, NOISES)
@@ -148,29 +154,32 @@ class BatchedSolver:
         self._allocate(capacity or _FEWEST_PLACES)
 
     def _allocate(self, places: int) -> None:
-        """Memory for so many places, with what was in the old one."""
+        """Memory for so many places, none of which is taken."""
 
-        def larger(old: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-            new = torch.zeros(places, *self._shape, dtype=dtype, device=self._device)
-            if old is not None:
-                new[: len(old)].copy_(old)
-            return new
+        def zeros(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+            return torch.zeros(places, *shape, dtype=dtype, device=self._device)
 
-        old = self.__dict__
-        self._sample = larger(old.get("_sample"), self._dtype)
-        self._previous = larger(old.get("_previous"), self._dtype)
+        self._sample = zeros(*self._shape, dtype=self._dtype)
+        self._previous = zeros(*self._shape, dtype=self._dtype)
         # Finite always, as it may be read and multiplied by 0.
-        self._drawn = larger(None, self._working)
+        self._drawn = zeros(*self._shape, dtype=self._working)
         self._drawn_rows = self._drawn.unbind()
-        # For each place the row that its request stands at, and the one after its last; 0, or nothing, where none is.
+        self._seeds = zeros(dtype=torch.int64)
+        # For each place the row that its request stands at, and the one after its last; 0 and 0 where none is.
         self._at: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
         self._end: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
-        for new, kept in ((self._at, old.get("_at")), (self._end, old.get("_end"))):
-            if kept is not None:
-                new[: len(kept)] = kept
-        self._seeds = torch.zeros(places, dtype=torch.int64, device=self._device)
         self._scaled: torch.Tensor | None = None
         self._views: list[_Views] = []
+
+    def _reserve(self, count: int) -> None:
+        """Room for so many places, those there are kept."""
+        if count <= len(self._sample):
+            return
+        size = len(self._sample)
+        sample, previous, at, end = self._sample, self._previous, self._at, self._end
+        self._allocate(max(count, 2 * size))
+        self._sample[:size], self._previous[:size] = sample, previous
+        self._at[:size], self._end[:size] = at, end
 
     def __len__(self) -> int:
         """How many requests there are."""
@@ -223,14 +232,15 @@ class BatchedSolver:
         assert isinstance(chosen, int)
         request = self._new(self._next_id, chosen, Rows.of(table, self._dtype))
         start = self._started(table, request) if x is None else self._churned(table, request, x)
-        request.waiting = (start, torch.zeros_like(start), 0)
+        request.waiting = (start, torch.zeros_like(start))
         self._waiting.append(request)
         self._next_id += 1
         return request.id
 
-    def _new(self, id: int, seed: int, rows: Rows) -> _Live:
+    def _new(self, id: int, seed: int, rows: Rows, stage: int = 0) -> _Live:
         generator = _generator(seed) if self._noise == "gaussian" else None
-        request = _Live(id, seed, self._rows.take(rows), len(rows.step), generator, None)
+        first = self._rows.take(rows)
+        request = _Live(id, seed, first, len(rows.step), generator, first + stage)
         self._requests[id] = request
         return request
 
@@ -302,64 +312,35 @@ class BatchedSolver:
 
     def _arrange(self) -> None:
         """Give places to requests that came, and put those at rows of one kind next to one another."""
-        terms = self._rows.terms
-        came = self._waiting
-        kinds = terms[self._at[: len(self._places)]] & ANCHORED
-        if not came and not self._left and np.count_nonzero(kinds[1:] != kinds[:-1]) < 2:
+        terms, old = self._rows.terms, self._places
+        kinds = (terms[self._at[: len(old)]] & ANCHORED).tolist()
+        if not self._waiting and not self._left and sum(map(ne, kinds[1:], kinds)) < 2:
             return
-        places = self._places
         self._scaled = None
-        # Requests by kind, each with its place; those that came have none.
-        sides: dict[bool, list[tuple[_Live, int | None]]] = {False: [], True: []}
-        for place, each in enumerate(places):
-            if each is not None:
-                sides[bool(kinds[place])].append((each, place))
-        for each in came:
-            assert each.waiting is not None
-            sides[bool(terms[each.first + each.waiting[2]] & ANCHORED)].append((each, None))
-        order = min(((False, True), (True, False)), key=lambda order: self._moved(sides, order))
-        count = len(sides[False]) + len(sides[True])
-        self._reserve(count)
-        arranged: list[_Live | None] = [None] * count
-        sources, targets, start = [], [], 0
-        for kind in order:
-            side, own = sides[kind], range(start, start + len(sides[kind]))
-            for each, place in side:
-                if place in own:
-                    arranged[place] = each
-            vacant = (place for place in own if arranged[place] is None)
-            for each, place in side:
-                if place not in own:
-                    target = next(vacant)
-                    arranged[target] = each
-                    if place is not None:
-                        sources.append(place)
-                        targets.append(target)
-            start += len(side)
-        self._move(sources, targets)
-        self._sample[count : len(places)].zero_()
-        self._previous[count : len(places)].zero_()
-        self._at[count:] = self._end[count:] = 0
-        for target, request in enumerate(arranged):
-            if request is not None and request.waiting is not None:
-                sample, previous, stage = request.waiting
-                self._sample[target].copy_(sample)
-                self._previous[target].copy_(previous)
-                self._at[target], self._end[target] = request.first + stage, request.first + request.stages
-                request.waiting = None
-        self._places, self._waiting, self._left = arranged, [], False
-        if self._noise == "philox":
-            seeds = torch.tensor([_signed(request.seed) for request in arranged if request is not None])
-            self._seeds[:count].copy_(seeds, non_blocking=self._device.type == "cuda")
-
-    @staticmethod
-    def _moved(sides: dict[bool, list[tuple[_Live, int | None]]], order: tuple[bool, bool]) -> int:
-        """How many requests would leave their place for this order of the kinds."""
-        first, second = (sides[kind] for kind in order)
-        border, count = len(first), len(first) + len(second)
-        return sum(place is not None and place >= border for _, place in first) + sum(
-            place is not None and not border <= place < count for _, place in second
+        held = [(request, kinds[place], place) for place, request in enumerate(old) if request is not None]
+        came = self._waiting
+        requests = [request for request, _, _ in held] + came
+        plan = planned(
+            [bool(kind) for _, kind, _ in held] + [bool(terms[each.start] & ANCHORED) for each in came],
+            [*(place for _, _, place in held), *[None] * len(came)],
         )
+        count = len(requests)
+        self._reserve(count)
+        self._move(plan.sources, plan.targets)
+        self._sample[count : len(old)].zero_()
+        self._previous[count : len(old)].zero_()
+        self._at[count:] = self._end[count:] = 0
+        self._places = [requests[number] for number in plan.order]
+        for place, request in enumerate(self._places):
+            if request is not None and request.waiting is not None:
+                self._sample[place].copy_(request.waiting[0])
+                self._previous[place].copy_(request.waiting[1])
+                self._at[place], self._end[place] = request.start, request.first + request.stages
+                request.waiting = None
+        self._waiting, self._left = [], False
+        if self._noise == "philox":
+            seeds = torch.tensor([_signed(requests[number].seed) for number in plan.order], dtype=torch.int64)
+            self._seeds[:count].copy_(seeds, non_blocking=self._device.type == "cuda")
 
     def _move(self, sources: list[int], targets: list[int]) -> None:
         if not sources:
@@ -368,10 +349,6 @@ class BatchedSolver:
         source, target = (torch.tensor(places).to(self._device) for places in (sources, targets))
         for tensor in (self._sample, self._previous):
             tensor.index_copy_(0, target, tensor.index_select(0, source))
-
-    def _reserve(self, count: int) -> None:
-        if count > len(self._sample):
-            self._allocate(max(count, 2 * len(self._sample)))
 
     @_without_gradients
     def advance(self, model_output: torch.Tensor) -> list[Finished]:
@@ -429,7 +406,9 @@ class BatchedSolver:
         elif self._dtype is self._working:
             self._draw(terms)
             rows = self._rows.coefficients.index_select(0, index[:count])
-            for part, own, kind in zip(views.parts, output.to(self._dtype).split(views.sizes), views.kinds, strict=True):
+            for part, own, kind in zip(
+                views.parts, output.to(self._dtype).split(views.sizes), views.kinds, strict=True
+            ):
                 present = int(np.bitwise_or.reduce(terms[part]))
                 arithmetic.advance_into_previous(rows, part.start, present, kind.sample, own, kind.previous, kind.drawn)
         else:
@@ -519,13 +498,15 @@ class BatchedSolver:
             if request.waiting is None:
                 place = places[id(request)]
                 sample, previous = self._sample[place], self._previous[place]
-                stage = int(self._at[place]) - request.first
+                row = int(self._at[place])
             else:
-                sample, previous, stage = request.waiting
+                (sample, previous), row = request.waiting, request.start
             starts.append(sample)
             before.append(previous)
             rows.append(self._rows.held(request.first, request.stages))
-            said.append({"id": request.id, "seed": request.seed, "stage": stage, "stages": request.stages})
+            said.append(
+                {"id": request.id, "seed": request.seed, "stage": row - request.first, "stages": request.stages}
+            )
         tensors: dict[str, torch.Tensor] = {}
         if requests:
             tensors["sample"], tensors["previous"] = torch.stack(starts).cpu(), torch.stack(before).cpu()
@@ -550,9 +531,7 @@ class BatchedSolver:
 
     @classmethod
     @_without_gradients
-    def restore(
-        cls, folder: str | os.PathLike[str], device: str | torch.device | None = None
-    ) -> "BatchedSolver":
+    def restore(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "BatchedSolver":
         """The solver that `snapshot` wrote to a folder; it goes on as that one would have, from `next_inputs`.
 
         Args:
@@ -604,15 +583,19 @@ class BatchedSolver:
             stage = _check.integer("stage", each["stage"], 0, stages - 1)
             own = slice(start, start + stages)
             start += stages
-            number_of, seed = _check.integer("id", each["id"], 0), _check.integer("seed", each["seed"], 0, _LARGEST_SEED)
+            number_of, seed = (
+                _check.integer("id", each["id"], 0),
+                _check.integer("seed", each["seed"], 0, _LARGEST_SEED),
+            )
             if number_of in self._requests:
                 raise ValueError
             rows = Rows(tensors["coefficients"][own], tensors["conditions"][:, own], tensors["step"][own])
-            request = self._new(number_of, seed, rows)
+            request = self._new(number_of, seed, rows, stage)
             if request.generator is not None:
-                request.generator.set_state(tensors["generators"][number])
+                # A copy, since torch takes for granted that a state lies in memory as its own would.
+                request.generator.set_state(tensors["generators"][number].clone())
             sample, previous = (tensors[name][number].to(self._device) for name in ("sample", "previous"))
-            request.waiting = (sample, previous, stage)
+            request.waiting = (sample, previous)
             self._waiting.append(request)
 
 
@@ -635,9 +618,7 @@ class _Views(NamedTuple):
     kinds: list[_Kind]
 
     @staticmethod
-    def of(
-        key: tuple[int, int, int], sample: torch.Tensor, previous: torch.Tensor, drawn: torch.Tensor
-    ) -> "_Views":
+    def of(key: tuple[int, int, int], sample: torch.Tensor, previous: torch.Tensor, drawn: torch.Tensor) -> "_Views":
         border, count, _ = key
         ends = [border, count] if border else [count]
         parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
