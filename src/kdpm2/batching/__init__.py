@@ -13,4 +13,4 @@ References:
 # from kdpm2.batching.serving import Request, Result, serve
 from kdpm2.batching.solver import BatchedSolver, Finished, Inputs
 
-__all__ = ["BatchedSolver", "Finished", "Inputs"]
+__all__ = ["BatchedSolver", "Finished", "Inputs", "Request", "Result", "Server", "serve"]

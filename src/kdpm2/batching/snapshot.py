@@ -30,9 +30,10 @@ def write(folder: str | os.PathLike[str], state: dict[str, Any], tensors: dict[s
     """Put a state into a folder, instead of the one that is there.
 
     Raises:
+        TypeError: If `folder` is no path.
         OSError: If it cannot be written.
     """
-    into = Path(folder)
+    into = _path(folder)
     into.mkdir(parents=True, exist_ok=True)
     held = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(held).hexdigest()
@@ -52,16 +53,15 @@ def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, torc
         TypeError: If `folder` is no path.
         ValueError: If the folder does not hold what `write` put there.
     """
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(f"folder must be a path, got {_check.shown(folder)}")
+    into = _path(folder)
     with refusing(folder):
-        file = Path(folder) / STATE_FILE
+        file = into / STATE_FILE
         if file.stat().st_size > _LARGEST_STATE:
             raise ValueError
         document = json.loads(file.read_bytes())
         if document.pop("digest") != _digest(document) or document["format"] != _FORMAT:
             raise ValueError
-        held = (Path(folder) / f"tensors-{document['tensors']}.safetensors").read_bytes()
+        held = (into / f"tensors-{document['tensors']}.safetensors").read_bytes()
         if hashlib.sha256(held).hexdigest() != document["tensors"] or not isinstance(document["state"], dict):
             raise ValueError
         return document["state"], load(held)
@@ -78,6 +78,12 @@ def refusing(folder: str | os.PathLike[str]) -> Iterator[None]:
             f"folder must hold a snapshot that BatchedSolver.snapshot wrote, unchanged, "
             f"got {os.fspath(folder)!r}{reason}"
         ) from error
+
+
+def _path(folder: str | os.PathLike[str]) -> Path:
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"folder must be a path, got {_check.shown(folder)}")
+    return Path(folder)
 
 
 def _digest(document: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from kdpm2.update import DeviceTable, fused
 
 NOISES = ("gaussian", "philox")
 MODES = ("eager", "compile")
-LARGEST_CAPACITY = 2**20
+LARGEST_CAPACITY = 2**14
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in FLOATING}
 
@@ -218,17 +218,10 @@ class BatchedSolver:
             TypeError: If an argument has the wrong type.
             ValueError: If it is out of range, or there is no room.
         """
-        if not isinstance(table, StageTable):
-            raise TypeError(f"table must be a kdpm2.table.StageTable, got {_check.shown(table)}")
-        if not 1 <= len(table) <= self._most_stages:
-            raise ValueError(f"table must have from 1 to most_stages={self._most_stages} stages, got {len(table)}")
-        if x is not None and floating("x", x).shape != self._shape:
-            raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
-        if seed is not None:
-            seed = _check.integer("seed", seed, 0, _LARGEST_SEED)
+        self.check(table, x, seed)
         if self.room == 0:
             raise ValueError(f"table must wait: all {self._capacity} places of this solver's capacity are taken")
-        chosen = drawn_seeds(None) if seed is None else seed
+        chosen = drawn_seeds(None) if seed is None else int(seed)
         assert isinstance(chosen, int)
         request = self._new(self._next_id, chosen, Rows.of(table, self._dtype))
         start = self._started(table, request) if x is None else self._churned(table, request, x)
@@ -236,6 +229,22 @@ class BatchedSolver:
         self._waiting.append(request)
         self._next_id += 1
         return request.id
+
+    def check(self, table: StageTable, x: torch.Tensor | None = None, seed: int | None = None) -> None:
+        """Refuse what `admit` would, but for want of room; from any thread.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If it is out of range.
+        """
+        if not isinstance(table, StageTable):
+            raise TypeError(f"table must be a kdpm2.table.StageTable, got {_check.shown(table)}")
+        if not 1 <= len(table) <= self._most_stages:
+            raise ValueError(f"table must have from 1 to most_stages={self._most_stages} stages, got {len(table)}")
+        if x is not None and floating("x", x).shape != self._shape:
+            raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
+        if seed is not None:
+            _check.integer("seed", seed, 0, _LARGEST_SEED)
 
     def _new(self, id: int, seed: int, rows: Rows, stage: int = 0) -> _Live:
         generator = _generator(seed) if self._noise == "gaussian" else None
@@ -543,25 +552,18 @@ class BatchedSolver:
         """
         state, tensors = snapshot.read(folder)
         with snapshot.refusing(folder):
-            said = state.pop("requests")
-            next_id = _check.integer("next_id", state.pop("next_id"), 0)
-            where = state.pop("device")
-            dtype = getattr(torch, _check.choice("dtype", state.pop("dtype"), DTYPE_NAMES))
-            shape, *options = (state.pop(name) for name in ("shape", "capacity", "most_stages", "noise", "mode"))
-            if state or not isinstance(said, list):
-                raise ValueError
-        solver = cls(
-            shape,
-            **dict(zip(("capacity", "most_stages", "noise", "mode"), options, strict=True)),
-            dtype=dtype,
-            device=where if device is None else device,
-        )
+            device = state.pop("device") if device is None else device
+            state.pop("device", None)
+        place = on_device(torch.empty(0), device).device
         with snapshot.refusing(folder):
+            said, next_id = state.pop("requests"), state.pop("next_id")
+            state["dtype"] = getattr(torch, _check.choice("dtype", state["dtype"], DTYPE_NAMES))
+            solver = cls(**state, device=place)
             solver._take_over(said, tensors)
             solver._next_id = _check.integer("next_id", next_id, max(solver._requests, default=-1) + 1)
         return solver
 
-    def _take_over(self, said: list[dict[str, int]], tensors: dict[str, torch.Tensor]) -> None:
+    def _take_over(self, said: Any, tensors: dict[str, torch.Tensor]) -> None:
         """Take in requests of another solver; any error if they are none."""
         start = 0
         total = sum(each["stages"] for each in said)
