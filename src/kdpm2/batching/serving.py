@@ -223,7 +223,7 @@ def _tensor(name: Any, value: Any, depth: int) -> Any:
     if isinstance(value, (bool, int, float)):
         try:
             return torch.tensor(value)
-        except (OverflowError, RuntimeError):
+        except (OverflowError, RuntimeError, ValueError):
             raise ValueError(f"{name} must be a number of at most 64 bits, got {_check.shown(value)}") from None
     raise TypeError(
         f"{name} in the conditioning must be a dense tensor, a number or a mapping of these, got {_check.shown(value)}"
