@@ -20,7 +20,18 @@ def test_the_core_is_numpy_alone() -> None:
     assert not {"torch", "diffusers", "scipy"} & imported_by("from kdpm2 import table; table.dpm2")
 
 
-CORE = ["update", "update.fused", "noise", "philox", "denoiser", "loop", "graph", "sampling", "zoo.closed_form"]
+CORE = [
+    "update",
+    "update.fused",
+    "noise",
+    "philox",
+    "denoiser",
+    "loop",
+    "graph",
+    "sampling",
+    "batching",
+    "zoo.closed_form",
+]
 
 
 @pytest.mark.parametrize("module", CORE)

@@ -11,6 +11,7 @@ that read the anchor and those that do not, and kept apart they have fewer terms
 
 from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import torch
 
@@ -19,6 +20,34 @@ from kdpm2.update import COLUMNS, DeviceTable, at_stage
 
 _MODEL, _NEXT_SCALE = COLUMNS.index("model"), COLUMNS.index("next_scale")
 _XS, _ANCHORS, _NOISES = COLUMNS.index("x"), COLUMNS.index("anchor"), COLUMNS.index("noise")
+
+
+class Kind(NamedTuple):
+    """The samples at rows of one kind: what is read, what was read before, and room for noise."""
+
+    sample: torch.Tensor
+    previous: torch.Tensor
+    drawn: torch.Tensor
+
+
+class Views(NamedTuple):
+    """Views of a batch of which the first `border` samples are of one kind, or all if that is 0."""
+
+    key: tuple[int, int, int]
+    sample: torch.Tensor
+    previous: torch.Tensor
+    sizes: list[int]
+    parts: list[slice]
+    kinds: list[Kind]
+
+    @staticmethod
+    def of(key: tuple[int, int, int], sample: torch.Tensor, previous: torch.Tensor, drawn: torch.Tensor) -> "Views":
+        """Those of what is kept, for a border, a count, and where the samples begin in memory."""
+        border, count, _ = key
+        ends = [border, count] if border else [count]
+        parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        kinds = [Kind(sample[part], previous[part], drawn[part]) for part in parts]
+        return Views(key, sample[:count], previous[:count], [p.stop - p.start for p in parts], parts, kinds)
 
 
 def advance_into_previous(
@@ -35,7 +64,8 @@ def advance_into_previous(
     Args:
         rows: Shape (R, 8), contiguous: the coefficients of these samples and others.
         start: Where those of these samples begin.
-        terms: What `kdpm2.batching.rows` says of any of them. All read the anchor, or none does.
+        terms: What `kdpm2.batching.rows` says of any of them. Where some read the anchor and others do not, all are
+            made as if they did, with more terms than the one or the other kind has alone.
         sample: Shape (B, ...), in the dtype of `rows`: what the stage reads, before scaling.
         model_output: Same shape and dtype: the network's output.
         previous: Same shape and dtype: what the stage before read.

@@ -86,9 +86,10 @@ class SlotRows:
             self._grow((len(self.terms) - 1) // self._most_stages)
         first = self._free.pop()
         own = slice(first, first + len(rows.step))
-        self.coefficients[own].copy_(rows.coefficients)
-        self.conditions[:, own].copy_(rows.conditions)
-        self.step[own].copy_(rows.step)
+        ahead = self.step.is_cuda  # without a wait for the device
+        self.coefficients[own].copy_(rows.coefficients, non_blocking=ahead)
+        self.conditions[:, own].copy_(rows.conditions, non_blocking=ahead)
+        self.step[own].copy_(rows.step, non_blocking=ahead)
         self.terms[own] = rows.terms()
         return first
 

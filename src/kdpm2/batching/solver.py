@@ -169,7 +169,7 @@ class BatchedSolver:
         self._at: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
         self._end: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
         self._scaled: torch.Tensor | None = None
-        self._views: list[_Views] = []
+        self._views: list[arithmetic.Views] = []
 
     def _reserve(self, count: int) -> None:
         """Room for so many places, those there are kept."""
@@ -257,7 +257,7 @@ class BatchedSolver:
         """Noise of the seed, at the first noise level, churn included."""
         generator = torch.Generator().manual_seed(request.seed)
         noise = torch.randn((1, *self._shape), generator=generator, dtype=self._dtype)[0]
-        return noise.mul(hypot(table.sigmas[0], table.initial_noise)).to(self._device)
+        return self._moved(noise.mul(hypot(table.sigmas[0], table.initial_noise)))
 
     def _churned(self, table: StageTable, request: _Live, x: torch.Tensor) -> torch.Tensor:
         """A copy of the caller's sample, with the noise that churn adds before the first stage."""
@@ -268,7 +268,7 @@ class BatchedSolver:
             else:
                 noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
             added = torch.tensor(table.initial_noise, dtype=torch.float64)
-            start = update.noised(start, noise[0].to(self._device), added)
+            start = update.noised(start, self._moved(noise[0]), added)
         return start
 
     def cancel(self, id: int) -> None:
@@ -312,8 +312,11 @@ class BatchedSolver:
     def _index(self, count: int) -> torch.Tensor:
         """The row of each place."""
         # A copy, which the host may change before a device has read it.
-        index = torch.from_numpy(self._at[:count].copy())
-        return index.to(self._device, non_blocking=self._device.type == "cuda")
+        return self._moved(torch.from_numpy(self._at[:count].copy()))
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the CPU on the device, which is not waited for."""
+        return tensor.to(self._device, non_blocking=self._device.type == "cuda")
 
     def _table(self) -> DeviceTable:
         rows = self._rows
@@ -355,7 +358,7 @@ class BatchedSolver:
         if not sources:
             return
         self._at[targets], self._end[targets] = self._at[sources], self._end[sources]
-        source, target = (torch.tensor(places).to(self._device) for places in (sources, targets))
+        source, target = (self._moved(torch.tensor(places)) for places in (sources, targets))
         for tensor in (self._sample, self._previous):
             tensor.index_copy_(0, target, tensor.index_select(0, source))
 
@@ -426,13 +429,13 @@ class BatchedSolver:
             views.previous.copy_(after)
         self._sample, self._previous = self._previous, self._sample
 
-    def _views_of(self, border: int, count: int) -> "_Views":
+    def _views_of(self, border: int, count: int) -> arithmetic.Views:
         """The batch and its two kinds in the memory of what is kept, made anew only where that is divided otherwise."""
         key = (border, count, self._sample.data_ptr())
         for views in self._views:
             if views.key == key:
                 return views
-        views = _Views.of(key, self._sample, self._previous, self._drawn)
+        views = arithmetic.Views.of(key, self._sample, self._previous, self._drawn)
         self._views = [views, *self._views[:1]]  # sample and previous take turns
         return views
 
@@ -469,7 +472,7 @@ class BatchedSolver:
         if not len(adding):
             return False
         if self._noise == "philox":
-            places = torch.from_numpy(adding).to(self._device)
+            places = self._moved(torch.from_numpy(adding))
             steps = self._rows.step.index_select(0, self._index(len(terms)).index_select(0, places))
             shape = (len(adding), *self._shape)
             noise = philox.normal(self._seeds.index_select(0, places), steps, shape).to(self._working)
@@ -596,36 +599,9 @@ class BatchedSolver:
             if request.generator is not None:
                 # A copy, since torch takes for granted that a state lies in memory as its own would.
                 request.generator.set_state(tensors["generators"][number].clone())
-            sample, previous = (tensors[name][number].to(self._device) for name in ("sample", "previous"))
+            sample, previous = (self._moved(tensors[name][number]) for name in ("sample", "previous"))
             request.waiting = (sample, previous)
             self._waiting.append(request)
-
-
-class _Kind(NamedTuple):
-    """The samples at rows of one kind: what is read, what was read before, and room for noise."""
-
-    sample: torch.Tensor
-    previous: torch.Tensor
-    drawn: torch.Tensor
-
-
-class _Views(NamedTuple):
-    """Views of a batch of which the first `border` samples are of one kind, or all if that is 0."""
-
-    key: tuple[int, int, int]
-    sample: torch.Tensor
-    previous: torch.Tensor
-    sizes: list[int]
-    parts: list[slice]
-    kinds: list[_Kind]
-
-    @staticmethod
-    def of(key: tuple[int, int, int], sample: torch.Tensor, previous: torch.Tensor, drawn: torch.Tensor) -> "_Views":
-        border, count, _ = key
-        ends = [border, count] if border else [count]
-        parts = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        kinds = [_Kind(sample[part], previous[part], drawn[part]) for part in parts]
-        return _Views(key, sample[:count], previous[:count], [p.stop - p.start for p in parts], parts, kinds)
 
 
 def _generator(seed: int) -> torch.Generator:
