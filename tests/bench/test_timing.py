@@ -54,3 +54,19 @@ def test_the_record_of_a_list_of_times() -> None:
     record = timing.summary("case", "project", [5.0, 1.0, 2.0, 4.0, 30.0])
     assert (record.seconds, record.repeats, record.quartiles) == (4.0, 5, (2.0, 5.0))
     assert timing.summary("case", "project", [3.0]).quartiles == (3.0, 3.0)
+
+
+def test_a_stopwatch_does_not_count_what_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(timing, "perf_counter", lambda: now)
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    watch = timing.Stopwatch()
+    start = watch()
+    pass_time(2)
+    watch.uncounted(lambda: pass_time(30))
+    pass_time(1)
+    assert watch() - start == 3

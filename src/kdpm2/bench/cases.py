@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from kdpm2.bench import imports, loops, memory, pairs, schedulers
+from kdpm2.bench import batching, imports, loops, memory, pairs, schedulers
 from kdpm2.bench.timing import Case
 
 REPEATS = 11
@@ -21,6 +21,7 @@ def every(quick: bool) -> Iterator[Case]:
         loops.cases(repeats, quick),
         memory.cases(),
         imports.cases(_QUICK if quick else _REPEATS_OF_IMPORTS),
+        batching.cases(repeats, quick),
     )
 
 

@@ -162,7 +162,7 @@ def works(
 
 @contextmanager
 def drawing_nothing(like: torch.Tensor, draws: int) -> Iterator[None]:
-    """Let every draw of normal noise be a new tensor of that kind, with whatever is in its memory.
+    """Let every draw of normal noise be a new tensor of that kind, with whatever is in its memory; in place, nothing.
 
     Raises:
         RuntimeError: If there are not so many draws, as noise was then drawn in some other way, or not at all.
@@ -174,7 +174,16 @@ def drawing_nothing(like: torch.Tensor, draws: int) -> Iterator[None]:
         made += 1
         return torch.empty_like(like)
 
-    with mock.patch.object(torch, "randn", next_draw), mock.patch.object(torch, "randn_like", next_draw):
+    def in_place(tensor: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        nonlocal made
+        made += 1
+        return tensor
+
+    with (
+        mock.patch.object(torch, "randn", next_draw),
+        mock.patch.object(torch, "randn_like", next_draw),
+        mock.patch.object(torch.Tensor, "normal_", in_place),
+    ):
         yield
     if made != draws:
         raise RuntimeError(f"there must be {draws} draws of noise in each run, got {made}: some are made in other ways")

@@ -9,7 +9,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from kdpm2.bench.pairs import COPY, ELEMENTS_PREFIX
-from kdpm2.bench.timing import Memory, Record, Time
+from kdpm2.bench.timing import Memory, Record, Served, Time
 
 OURS = "kdpm2"
 # The columns of a table, in this order.
@@ -22,6 +22,9 @@ PROJECTS = [
     "kdpm2.sample",
     "kdpm2.sample compile",
     "kdpm2.sample graph",
+    "kdpm2.update",
+    "kdpm2.batching",
+    "kdpm2.batching compile",
     COPY,
 ]
 UNITS = {"µs": 1e6, "ms": 1e3}
@@ -62,7 +65,10 @@ SECTIONS = [
     Section("Whole loops", ("loop",), "ms"),
     Section("Imports", ("import",), "ms"),
     Section("Memory", ("memory",), ""),
+    Section("Batching: a stage of 64 samples", ("batching stage", "batching advance"), "µs"),
+    Section("Batching: serving the digits", ("batching load",), ""),
 ]
+PERCENTS = (50, 90, 95, 99)
 _ELEMENTS = Section("Elements", (ELEMENTS_PREFIX,), "µs")  # whose table is a plot
 
 SYNCHRONISATIONS = "synchronisations"
@@ -102,6 +108,14 @@ def as_dict(record: Record) -> dict[str, Any]:
 
 def line(records: Sequence[Record]) -> str:
     """One case for the terminal."""
+    served = [record for record in records if isinstance(record, Served)]
+    if served:
+        each = (
+            f"{record.project} {number(record.throughput)} requests/s, {record.calls} calls, "
+            f"p50 {number(record.percentile(50))} s, p99 {number(record.percentile(99))} s"
+            for record in served
+        )
+        return f"{served[0].case} ({number(served[0].offered)} requests/s): {'; '.join(each)}"
     unit = next(section.unit for section in [*SECTIONS, _ELEMENTS] if records[0].case.startswith(section.prefixes))
     cells = []
     for record in sorted(records, key=lambda record: PROJECTS.index(record.project)):
@@ -121,10 +135,9 @@ def markdown(results: Results, picture: str | None = None, gpu: Mapping[str, Any
     """
     tables = []
     for section in SECTIONS:
-        found = [record for record in results.records if record.case.startswith(section.prefixes)]
-        if found:
-            unit = section.unit or "samples"
-            tables.append(f"### {section.title}\n\n{_table(found, section.unit, f'case, {unit}')}")
+        table = section_table(section, results.records)
+        if table:
+            tables.append(f"### {section.title}\n\n{table}")
     template = Template(files("kdpm2.bench").joinpath("template.md").read_text(encoding="utf-8"))
     return template.substitute(
         date=results.date,
@@ -136,6 +149,15 @@ def markdown(results: Results, picture: str | None = None, gpu: Mapping[str, Any
         picture=f"![Time of a stage pair against its elements]({picture})" if picture else "No plot was drawn.",
         gpu=_gpu(gpu or {}),
     )
+
+
+def section_table(section: Section, records: Iterable[Record]) -> str:
+    """The table of a section, empty if none of its cases is there."""
+    found = [record for record in records if record.case.startswith(section.prefixes)]
+    served = [record for record in found if isinstance(record, Served)]
+    if served:
+        return _served_table(served)
+    return _table(found, section.unit, f"case, {section.unit or 'samples'}") if found else ""
 
 
 def number(value: float) -> str:
@@ -154,7 +176,26 @@ def _cell(record: Record, records: Iterable[Record], unit: str) -> str:
 
 
 def _value(record: Record) -> float:
+    if isinstance(record, Served):
+        raise TypeError("a record of requests served must have a table of its own, got one among times")
     return record.samples if isinstance(record, Memory) else record.seconds
+
+
+def _served_table(records: Sequence[Served]) -> str:
+    """A row for each load and policy."""
+    head = ["case", "requests/s offered", "answered", "calls", "occupancy", *(f"p{percent}, s" for percent in PERCENTS)]
+    rows = [
+        [
+            f"{record.case}, {record.project}",
+            number(record.offered),
+            number(record.throughput),
+            f"{record.calls:,}",
+            number(record.occupancy),
+            *(number(record.percentile(percent)) for percent in PERCENTS),
+        ]
+        for record in records
+    ]
+    return _grid(head, rows)
 
 
 def _table(

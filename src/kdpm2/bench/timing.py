@@ -44,7 +44,34 @@ class Memory:
     samples: float
 
 
-Record: TypeAlias = Time | Memory
+@dataclass(frozen=True)
+class Served:
+    """How requests were answered that came at random times; `project` is the policy that batched them.
+
+    Attributes:
+        offered: How many came a second, on average.
+        requests: How many there were.
+        throughput: How many were answered a second, from the start to the last answer.
+        calls: How often the network was called.
+        occupancy: The share of the largest batch that a call was needed for, the mean of the calls.
+        latencies: The percentiles 1 to 99 of the seconds from a request's arrival to its answer.
+    """
+
+    case: str
+    project: str
+    offered: float
+    requests: int
+    throughput: float
+    calls: int
+    occupancy: float
+    latencies: tuple[float, ...]
+
+    def percentile(self, percent: int) -> float:
+        """Seconds within which so many of a hundred requests were answered."""
+        return self.latencies[percent - 1]
+
+
+Record: TypeAlias = Time | Memory | Served
 
 
 @dataclass(frozen=True)
@@ -59,8 +86,28 @@ def nothing() -> None:
     """What there is to wait for on a CPU."""
 
 
+class Stopwatch:
+    """A clock that can be made to stand still."""
+
+    def __init__(self) -> None:
+        self._stood_still = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        return perf_counter() - self._stood_still
+
+    def uncounted(self, call: Callable[[], Any]) -> None:
+        """Call something in no time."""
+        start = perf_counter()
+        call()
+        self._stood_still += perf_counter() - start
+
+
 def side_by_side(
-    works: Mapping[str, Work], repeats: int, synchronize: Callable[[], None] = nothing
+    works: Mapping[str, Work],
+    repeats: int,
+    synchronize: Callable[[], None] = nothing,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds for one unit of work of each project, `repeats` times.
 
@@ -68,17 +115,19 @@ def side_by_side(
         works: What each project does.
         repeats: How often each does it, at least 1; a first round warms up and is not counted.
         synchronize: Waits for a device that works by itself.
+        clock: What to read the seconds from, `perf_counter` if None.
     """
+    clock = clock or perf_counter
     times: dict[str, list[float]] = {project: [] for project in works}
     with _no_garbage_collection():
         for repeat in range(repeats + 1):
             for project, work in works.items():
                 with work() as run:
                     synchronize()
-                    start = perf_counter()
+                    start = clock()
                     units = run()
                     synchronize()
-                    elapsed = (perf_counter() - start) / units
+                    elapsed = (clock() - start) / units
                 if repeat:
                     times[project].append(elapsed)
     return times
@@ -88,6 +137,11 @@ def summary(case: str, project: str, seconds: Sequence[float], bound: float | No
     """The record of a list of times."""
     first, _, third = quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else [seconds[0]] * 3
     return Time(case, project, median(seconds), len(seconds), (first, third), bound)
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, ...]:
+    """The percentiles 1 to 99, those between two values interpolated."""
+    return tuple(quantiles(values, n=100, method="inclusive"))
 
 
 def repeated(work: Callable[[], Any], times: int) -> Work:
