@@ -13,7 +13,7 @@ CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule pred
 GPU_PYTHON := 3.12
 GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench gpu-wheels pictures
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench batching gpu-wheels pictures
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -67,6 +67,12 @@ bench: .venv/installed
 	$(BIN)/kdpm2 bench --json benchmarks/last.json --plot benchmarks/elements.png --markdown benchmarks/README.md \
 	    $(addprefix --gpu ,$(wildcard benchmarks/gpu.json)) --force
 
+# Some minutes, on a machine that does nothing else. One thread: where two wait for one another, a neighbour's work shows.
+batching: .venv/installed
+	$(BIN)/kdpm2 bench --only batching --threads 1 --json benchmarks/batching.json --force
+	$(BIN)/python docs/batching_figures.py benchmarks/batching.json
+	$(BIN)/python docs/batching_picture.py
+
 # What benchmarks/gpu.sh installs on a machine that has torch, Triton and NumPy, and no network.
 gpu-wheels: .venv/installed
 	rm -rf benchmarks/wheels
@@ -77,6 +83,7 @@ gpu-wheels: .venv/installed
 
 pictures: .venv/installed
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/batching_picture.py
 
 .venv/installed: constraints.txt
 .venv-oldest/installed: constraints-oldest.txt

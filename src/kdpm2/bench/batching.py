@@ -77,12 +77,14 @@ def capacity() -> float:
 
 @cache
 def tables() -> dict[int, StageTable]:
-    """The tables of the digits model, on its pipeline's Karras sigmas, for each number of steps."""
+    """The table for each number of steps that requests have."""
+    return {steps: table(steps) for steps in load.STEPS}
+
+
+def table(steps: int) -> StageTable:
+    """A table for the digits model, on its pipeline's Karras sigmas."""
     schedule = noise_schedule.discrete(beta_schedule="scaled_linear")
-    return {
-        steps: dpm2(schedule, spacing.steps(schedule, steps, sigma_curve="karras"), "v_prediction")
-        for steps in load.STEPS
-    }
+    return dpm2(schedule, spacing.steps(schedule, steps, sigma_curve="karras"), "v_prediction")
 
 
 @cache

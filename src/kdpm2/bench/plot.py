@@ -1,4 +1,4 @@
-"""The time of a stage pair against the number of its elements."""
+"""The time of a stage pair against the number of its elements, and how long requests wait under load."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from kdpm2.bench.pairs import COPY, ELEMENTS_PREFIX
-from kdpm2.bench.timing import Record, Time
+from kdpm2.bench.serving import CONTINUOUS, NO_WAITING, STATIC
+from kdpm2.bench.timing import Record, Served, Time
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and markers for those who see none.
 _STYLES = {
@@ -15,6 +16,8 @@ _STYLES = {
     "kdpm2": ("#0072B2", "o"),
     "kdpm2.sample": ("#009E73", "D"),
 }
+
+_POLICY_STYLES = {CONTINUOUS: ("#0072B2", "-"), NO_WAITING: ("#E69F00", "--"), STATIC: ("#D55E00", "-.")}
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
@@ -39,6 +42,36 @@ def draw(records: Sequence[Record], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=120)
+
+
+def draw_latencies(records: Sequence[Record], path: Path) -> None:
+    """Write the plot of the share of requests that were answered within a time, for each load and policy.
+
+    Raises:
+        ValueError: If none of `records` is of requests served.
+    """
+    served = [record for record in records if isinstance(record, Served)]
+    if not served:
+        raise ValueError("records must hold some of requests served, got none")
+    loads = list(dict.fromkeys(record.case for record in served))
+    figure = Figure(figsize=(4 * len(loads), 3.8), layout="constrained")
+    for axes, case in zip(figure.subplots(1, len(loads), sharey=True, squeeze=False)[0], loads, strict=True):
+        for record in served:
+            if record.case == case:
+                color, style = _POLICY_STYLES[record.project]
+                label = f"{record.project}: {record.throughput:.3g}/s"
+                axes.plot(record.latencies, range(1, 100), color=color, linestyle=style, label=label)
+                offered = record.offered
+        axes.set(
+            xscale="log",
+            xlabel="seconds from arrival to answer",
+            title=f"{case.removeprefix('batching ')}: {offered:.3g} requests/s",
+            ylim=(0, 100),
+        )
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(loc="upper left", fontsize=8, title="answered", title_fontsize=8)
+    figure.supylabel("requests answered (%)", fontsize=10)
+    figure.savefig(path, dpi=100)
 
 
 def _elements(time: Time) -> int:

@@ -101,6 +101,25 @@ def as_json(results: Results) -> str:
     return json.dumps(asdict(results) | {"records": [as_dict(record) for record in results.records]}, indent=1) + "\n"
 
 
+def read(text: str) -> Results:
+    """What `as_json` wrote.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        held = json.loads(text)
+        return Results(**held | {"records": [_record(each) for each in held["records"]]})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the text must be what kdpm2 bench --json writes, got something else: {error}") from error
+
+
+def _record(fields: Mapping[str, Any]) -> Record:
+    held: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    kind: type[Record] = Served if "latencies" in held else Memory if "samples" in held else Time
+    return kind(**held)
+
+
 def as_dict(record: Record) -> dict[str, Any]:
     """The fields of a record that are known."""
     return {name: value for name, value in asdict(record).items() if value is not None}
@@ -149,6 +168,12 @@ def markdown(results: Results, picture: str | None = None, gpu: Mapping[str, Any
         picture=f"![Time of a stage pair against its elements]({picture})" if picture else "No plot was drawn.",
         gpu=_gpu(gpu or {}),
     )
+
+
+def described(results: Results) -> str:
+    """On what the run was made, and with what, in a line."""
+    threads = f"torch on {results.threads} thread{'s' if results.threads > 1 else ''}"
+    return f"{results.date}, {_listed(results.machine)}; {_listed(results.versions)}; {threads}"
 
 
 def section_table(section: Section, records: Iterable[Record]) -> str:
