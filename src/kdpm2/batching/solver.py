@@ -51,6 +51,8 @@ def _without_gradients(method: Called) -> Called:
 
     @wraps(method)
     def called(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            return method(*args, **kwargs)  # both would cost as much as a pass over memory
         with torch.inference_mode(False), torch.no_grad():
             return method(*args, **kwargs)
 
@@ -478,16 +480,16 @@ class BatchedSolver:
             noise = philox.normal(self._seeds.index_select(0, places), steps, shape).to(self._working)
             self._drawn.index_copy_(0, places, noise)
             return True
-        in_place = self._device.type == "cpu" and self._dtype is self._working
+        rows, in_place = self._drawn_rows, self._device.type == "cpu" and self._dtype is self._working
         for place in adding.tolist():
             request = self._places[place]
-            if request is None or request.generator is None:
+            if request is None:
                 continue
             if in_place:
-                self._drawn_rows[place].normal_(generator=request.generator)
+                rows[place].normal_(generator=request.generator)
             else:  # on the CPU, for the same numbers everywhere
                 noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
-                self._drawn_rows[place].copy_(noise[0], non_blocking=self._device.type == "cuda")
+                rows[place].copy_(noise[0], non_blocking=self._device.type == "cuda")
         return True
 
     @_without_gradients

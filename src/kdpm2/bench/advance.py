@@ -2,9 +2,9 @@
 
 `kdpm2.batching` takes them all one stage further in one call. Beside it, diffusers takes 64 schedulers, one for each
 sample, and as many calls; kdpm2's scheduler, and `kdpm2.update` below it, take a batch whose samples are all at one
-stage. Every sample has a generator of its own where noise is drawn. An *advance* is `advance` or `step` alone; in a
-*stage* the network's input is made as well, by `next_inputs` or `scale_model_input`. The network returns a tensor that
-is there already.
+stage. Every sample has a generator of its own where noise is drawn; where it is not, a batch has one draw. An *advance*
+is `advance` or `step` alone; in a *stage* the network's input is made as well, by `next_inputs` or `scale_model_input`.
+The network returns a tensor that is there already.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
 from typing import Any, TypeAlias
+from unittest import mock
 
 import torch
 
@@ -69,8 +70,25 @@ def works(noise: bool, calling: Calling) -> dict[str, Work]:
     result["kdpm2.update"] = _prepared(partial(_rows, calling, noise), noise, *of_all)
     for name in loops.modes(torch.device("cpu")):
         mode = name.removeprefix("kdpm2.sample")
-        result[SOLVER + mode] = _prepared(partial(_solver, calling, mode.strip() or "eager"), noise, *of_each)
+        made = partial(_solver, calling, mode.strip() or "eager")
+        # Its samples are at both kinds of stages in every round.
+        result[SOLVER + mode] = _drawing_at_once(_prepared(made, noise, of_all[0], _ROUNDS), noise)
     return result
+
+
+def _drawing_at_once(work: Work, noise: bool) -> Work:
+    """A solver's work; without its noise, one draw for all samples, as for a batch at one stage, instead of each's."""
+
+    def draw(solver: Any, _: object) -> bool:
+        torch.randn_like(solver._drawn)
+        return True
+
+    @contextmanager
+    def prepared() -> Iterator[Run]:
+        with work() as run, nullcontext() if noise else mock.patch.object(BatchedSolver, "_draw", draw):
+            yield run
+
+    return prepared
 
 
 def _on_the_clock(call: Callable[[], Any]) -> None:
