@@ -13,6 +13,13 @@ FLOATING = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float6
 Kind: TypeAlias = tuple[tuple[int, ...], torch.dtype, torch.device]
 
 
+def floating_dtype(name: str, value: object) -> torch.dtype:
+    """`value` if it is a dtype that torch computes with; TypeError otherwise."""
+    if not isinstance(value, torch.dtype) or value not in FLOATING:
+        raise TypeError(f"{name} must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(value)}")
+    return value
+
+
 def is_dense(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values lie in memory as plain numbers."""
     return tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
@@ -78,3 +85,11 @@ def on_device(tensor: torch.Tensor, device: str | torch.device | None) -> torch.
     except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device must be one that torch can use here, got {_check.shown(device)}: {reason}") from error
+
+
+def without_waiting(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device that is there, which is not waited for.
+
+    A copy from memory that is not pinned is over when this returns; it would wait for a GPU's other work besides.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")

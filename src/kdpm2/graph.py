@@ -83,7 +83,7 @@ class Recording:
 
     def __init__(self, run: Run, x: torch.Tensor) -> None:
         table = run.table
-        adds = [int(step) for step, row in zip(table.step, table.rows, strict=True) if row[4]]
+        adds: list[int] = table.step[table.adds_noise].tolist()
         with torch.inference_mode(False), torch.no_grad():  # later runs write to it, which may be in no such mode
             self._x = x.clone(memory_format=torch.contiguous_format)
             self._conditioning = _copied(run.conditioning)

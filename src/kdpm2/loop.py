@@ -148,7 +148,7 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
     x = x.detach().contiguous()
     # Tensors of their own from the start: to torch, arguments that are one tensor are another graph.
     previous = torch.zeros_like(x)
-    drawn = torch.zeros_like(x) if noise.seeds is None and table.rows[:, 4].any() else None
+    drawn = torch.zeros_like(x) if noise.seeds is None and table.adds_noise.any() else None
     told = _progress(run)
     for stage in range(len(table)):
         row, step = table.row(stage), int(table.step[stage])

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdpm2 import _check
-from kdpm2._check_tensor import FLOATING, floating
+from kdpm2 import _check, philox
+from kdpm2._check_tensor import floating, floating_dtype, without_waiting
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Seeds: TypeAlias = int | Sequence[int] | None
 
 NOISES = ("gaussian", "brownian")
 
-_LARGEST_SEED = 2**64 - 1
+LARGEST_SEED = 2**64 - 1
 _MOST_SEEDS = 100_000
-_LONGEST_SIDE = 2**40  # more than any memory holds
+LONGEST_SIDE = 2**40  # more than any memory holds
 _NOISE_OF_STEPS = 0x5DEECE66D1B54A32  # any number that no seed is likely to differ from another by
 # To which torchsde rounds where it looks at a path.
 _DIGITS = 6
@@ -35,11 +35,11 @@ def checked_seeds(name: str, seeds: Any) -> int | list[int] | None:
     if isinstance(seeds, np.ndarray) and seeds.ndim:
         seeds = seeds[: _MOST_SEEDS + 1].tolist()
     if isinstance(seeds, (str, bytes, bytearray, memoryview)) or not isinstance(seeds, Sequence):
-        return _check.integer(name, seeds, 0, _LARGEST_SEED)
+        return _check.integer(name, seeds, 0, LARGEST_SEED)
     held = _check.listed(name, seeds, _MOST_SEEDS, "integers")
     if not held:
         raise ValueError(f"{name} must be an integer or hold one for each sample, got none")
-    return [_check.integer(f"each of {name}", seed, 0, _LARGEST_SEED) for seed in held]
+    return [_check.integer(f"each of {name}", seed, 0, LARGEST_SEED) for seed in held]
 
 
 def seeded(seeds: Seeds) -> Generators:
@@ -65,8 +65,7 @@ def streams(seeds: Seeds, batch: int, device: torch.device) -> torch.Tensor:
     if checked is None:
         checked = drawn_seeds(None)
     each = [checked + i for i in range(batch)] if isinstance(checked, int) else checked
-    signed = [(seed + 2**63) % 2**64 - 2**63 for seed in each]
-    return torch.tensor(signed, dtype=torch.int64).to(device, non_blocking=device.type == "cuda")
+    return without_waiting(torch.tensor([philox.signed(seed) for seed in each], dtype=torch.int64), device)
 
 
 def drawn_seeds(generator: Generators, shape: Sequence[int] = ()) -> int | list[int]:
@@ -231,13 +230,12 @@ def gaussian_like(like: torch.Tensor, generator: Generators = None) -> torch.Ten
 def _check_drawable(shape: Any, dtype: Any, device: Any) -> None:
     if not isinstance(device, torch.device):
         raise TypeError(f"device must be a torch.device, got {_check.shown(device)}")
-    if not isinstance(dtype, torch.dtype) or dtype not in FLOATING:
-        raise TypeError(f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}")
+    floating_dtype("dtype", dtype)
     if not isinstance(shape, (tuple, list)):
         raise TypeError(f"shape must be a tuple of integers, got {_check.shown(shape)}")
     for length in shape:
-        if type(length) is not int or not 0 <= length <= _LONGEST_SIDE:
-            _check.integer("each of shape", length, 0, _LONGEST_SIDE)
+        if type(length) is not int or not 0 <= length <= LONGEST_SIDE:
+            _check.integer("each of shape", length, 0, LONGEST_SIDE)
 
 
 def _check_count(generators: list[torch.Generator], shape: Sequence[int]) -> None:
@@ -251,10 +249,9 @@ def _check_count(generators: list[torch.Generator], shape: Sequence[int]) -> Non
 def _listed(generator: Any) -> list[torch.Generator]:
     if isinstance(generator, torch.Generator):
         return [generator]
-    generators = generator
-    if not isinstance(generators, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generators):
+    if not isinstance(generator, (list, tuple)) or not all(isinstance(g, torch.Generator) for g in generator):
         raise TypeError(f"generator must be a torch.Generator or a list of them, got {_check.shown(generator)}")
-    return list(generators)
+    return list(generator)
 
 
 def _drawn(shape: Sequence[int], dtype: torch.dtype, device: torch.device, generator: Generators) -> torch.Tensor:
@@ -266,9 +263,7 @@ def _drawn(shape: Sequence[int], dtype: torch.dtype, device: torch.device, gener
             raise ValueError(f"generator must be on the CPU or on the sample's device {device}, got one on {g.device}")
 
     def draw(shape: Sequence[int], g: torch.Generator) -> torch.Tensor:
-        noise = torch.randn(shape, generator=g, device=g.device, dtype=dtype)
-        # From memory that is not pinned this waits for the copy as it is; without it, for the device too.
-        return noise.to(device, non_blocking=device.type == "cuda")
+        return without_waiting(torch.randn(shape, generator=g, device=g.device, dtype=dtype), device)
 
     if len(generators) == 1:
         return draw(shape, generators[0])

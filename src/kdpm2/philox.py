@@ -46,6 +46,11 @@ _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
 _MASK = 0xFFFFFFFF
 
 
+def signed(seed: int) -> int:
+    """The 64 bits of a seed from 0 to 2^64 - 1, as an int64 tensor holds them."""
+    return (seed + 2**63) % 2**64 - 2**63
+
+
 def words(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tuple[torch.Tensor, ...]:
     """Philox 4x32-10: the four words of each counter under its key.
 

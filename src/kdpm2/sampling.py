@@ -200,7 +200,7 @@ def sample_dpm_2(
     _check_bar(disable)
     steps = _steps(denoiser.schedule, _checked_levels(denoiser, x, sigmas, 0.0))
     table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, 0.0, s_noise, Churn(s_churn, s_tmin, s_tmax))
-    churned = bool(table.rows[:, 4].any()) or table.initial_noise > 0
+    churned = bool(table.adds_noise.any()) or table.initial_noise > 0
 
     def draw(step: int) -> torch.Tensor:
         return torch.randn_like(x)

@@ -121,6 +121,12 @@ class StageTable:
         """Shape (S,), bool: whether the stage is its step's last."""
         return np.append(self.starts_step[1:], True)
 
+    @cached_property
+    def adds_noise(self) -> NDArray[np.bool_]:
+        """Shape (S,), bool: whether the stage adds noise."""
+        adds: NDArray[np.bool_] = self.rows[:, Row._fields.index("noise")] != 0
+        return adds
+
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
         return (self._rows if anchored or self._starts_step[stage] else self._entry_rows)[stage]

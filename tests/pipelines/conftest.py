@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.conftest import COMPARED
+from tests.threads import one_thread
 
 Pictures = NDArray[np.float32]
 
@@ -30,11 +31,8 @@ CLASSES = 4
 
 @pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Networks this small lose more by handing work to a second thread than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 class Comparison(Protocol):

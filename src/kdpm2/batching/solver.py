@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check, philox, update
-from kdpm2._check_tensor import FLOATING, check_like, floating, on_device
+from kdpm2._check_tensor import FLOATING, check_like, floating, floating_dtype, on_device, without_waiting
 from kdpm2.batching import arithmetic, snapshot
 from kdpm2.batching.places import planned
 from kdpm2.batching.rows import ANCHORED, NOISE, Rows, SlotRows
-from kdpm2.noise import drawn_seeds, seeded
+from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, drawn_seeds, seeded
 from kdpm2.table import StageTable
 from kdpm2.update import DeviceTable, fused
 
@@ -37,8 +37,6 @@ LARGEST_CAPACITY = 2**14
 
 DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in FLOATING}
 
-_LARGEST_SEED = 2**64 - 1
-_LONGEST_SIDE = 2**40
 _MOST_STAGES = 2 * _check.MOST_STEPS
 _DRAW_OF_THE_START = 2**32 - 1  # no step has this number
 _FEWEST_PLACES = 4
@@ -131,16 +129,12 @@ class BatchedSolver:
     ) -> None:
         if not isinstance(shape, (tuple, list)):
             raise TypeError(f"shape must be a tuple of integers, that of one sample, got {_check.shown(shape)}")
-        self._shape = tuple(_check.integer("each of shape", length, 1, _LONGEST_SIDE) for length in shape)
+        self._shape = tuple(_check.integer("each of shape", length, 1, LONGEST_SIDE) for length in shape)
         if capacity is not None:
             capacity = _check.integer("capacity", capacity, 1, LARGEST_CAPACITY)
         self._capacity = capacity
         self._most_stages = _check.integer("most_stages", most_stages, 1, _MOST_STAGES)
-        if not isinstance(dtype, torch.dtype) or dtype not in FLOATING:
-            raise TypeError(
-                f"dtype must be a floating-point torch.dtype, of 16 bits at least, got {_check.shown(dtype)}"
-            )
-        self._dtype, self._working = dtype, torch.promote_types(dtype, torch.float32)
+        self._dtype, self._working = floating_dtype("dtype", dtype), torch.promote_types(dtype, torch.float32)
         self._device = on_device(torch.empty(0), device).device
         self._noise = _check.choice("noise", noise, NOISES)
         self._mode = _check.choice("mode", mode, MODES)
@@ -246,7 +240,7 @@ class BatchedSolver:
         if x is not None and floating("x", x).shape != self._shape:
             raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
         if seed is not None:
-            _check.integer("seed", seed, 0, _LARGEST_SEED)
+            _check.integer("seed", seed, 0, LARGEST_SEED)
 
     def _new(self, id: int, seed: int, rows: Rows, stage: int = 0) -> _Live:
         generator = _generator(seed) if self._noise == "gaussian" else None
@@ -266,7 +260,9 @@ class BatchedSolver:
         start = x.detach().to(self._device, self._dtype, copy=True).contiguous()
         if table.initial_noise:
             if request.generator is None:
-                noise = philox.normal(torch.tensor([_signed(request.seed)]), _DRAW_OF_THE_START, (1, *self._shape))
+                noise = philox.normal(
+                    torch.tensor([philox.signed(request.seed)]), _DRAW_OF_THE_START, (1, *self._shape)
+                )
             else:
                 noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
             added = torch.tensor(table.initial_noise, dtype=torch.float64)
@@ -317,8 +313,7 @@ class BatchedSolver:
         return self._moved(torch.from_numpy(self._at[:count].copy()))
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the CPU on the device, which is not waited for."""
-        return tensor.to(self._device, non_blocking=self._device.type == "cuda")
+        return without_waiting(tensor, self._device)
 
     def _table(self) -> DeviceTable:
         rows = self._rows
@@ -353,7 +348,7 @@ class BatchedSolver:
                 request.waiting = None
         self._waiting, self._left = [], False
         if self._noise == "philox":
-            seeds = torch.tensor([_signed(requests[number].seed) for number in plan.order], dtype=torch.int64)
+            seeds = torch.tensor([philox.signed(requests[number].seed) for number in plan.order], dtype=torch.int64)
             self._seeds[:count].copy_(seeds, non_blocking=self._device.type == "cuda")
 
     def _move(self, sources: list[int], targets: list[int]) -> None:
@@ -592,7 +587,7 @@ class BatchedSolver:
             start += stages
             number_of, seed = (
                 _check.integer("id", each["id"], 0),
-                _check.integer("seed", each["seed"], 0, _LARGEST_SEED),
+                _check.integer("seed", each["seed"], 0, LARGEST_SEED),
             )
             if number_of in self._requests:
                 raise ValueError
@@ -610,8 +605,3 @@ def _generator(seed: int) -> torch.Generator:
     made = seeded(seed)
     assert isinstance(made, torch.Generator)
     return made
-
-
-def _signed(seed: int) -> int:
-    """The 64 bits of a seed, as torch's integers have them."""
-    return (seed + 2**63) % 2**64 - 2**63

@@ -134,8 +134,8 @@ def _of_schedulers(model: Model, always: bool) -> dict[str, Callable[[], torch.T
     def loop(scheduler: Any) -> torch.Tensor:
         if always:
             scheduler.set_timesteps(STEPS, device=model.x.device)
-        elif hasattr(scheduler, "sample"):  # diffusers' class does not start over by itself
-            scheduler._step_index = scheduler.sample = None
+        else:
+            projects.begin_anew(scheduler)
         x: torch.Tensor = model.x * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             output = model.network(scheduler.scale_model_input(x, timestep), timestep, **model.conditioning)

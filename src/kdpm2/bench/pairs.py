@@ -119,8 +119,7 @@ def works(
         timesteps = scheduler.timesteps.unbind()
 
         def run() -> float:
-            if hasattr(scheduler, "sample"):  # diffusers' class does not start over by itself
-                scheduler._step_index = scheduler.sample = None
+            projects.begin_anew(scheduler)
             x = sample
             for timestep in timesteps:
                 # Held until the next is made, as the variables of a pipeline hold it.

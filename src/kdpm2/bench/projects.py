@@ -22,6 +22,12 @@ def classes(sampler: str) -> dict[str, Any]:
         return {}
 
 
+def begin_anew(scheduler: Any) -> None:
+    """Make a scheduler ready for another run with the timesteps that it has, as only diffusers' class has to be."""
+    if hasattr(scheduler, "sample"):
+        scheduler._step_index = scheduler.sample = None
+
+
 @cache
 def k_diffusion(name: str) -> Any:
     """A module of k-diffusion, or None where it is not installed.

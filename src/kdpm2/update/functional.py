@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from kdpm2._check_tensor import without_waiting
 from kdpm2.table import Row, StageTable
 
 COLUMNS = (*Row._fields, "next_scale")
@@ -42,8 +43,7 @@ def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torc
     working = torch.promote_types(dtype, torch.float32)
 
     def moved(values: object, to: torch.dtype) -> torch.Tensor:
-        # A copy from pageable memory is over when this returns; without non_blocking it would wait for the device too.
-        return torch.as_tensor(values, dtype=to).to(device, non_blocking=device.type == "cuda")
+        return without_waiting(torch.as_tensor(values, dtype=to), device)
 
     return DeviceTable(
         rows=moved(np.ascontiguousarray(np.append(table.rows, next_scale, axis=1)), working),
