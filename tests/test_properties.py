@@ -117,7 +117,7 @@ def test_every_schedule(scheduler: Any) -> None:
 @given(schedulers(few), st.floats(0.1, 10))
 def test_scaled_data_give_a_scaled_result_for_a_linear_model(scheduler: Any, scale: float) -> None:
     def linear(x: torch.Tensor, factor: float) -> torch.Tensor:
-        scheduler._forget_run()
+        scheduler._step_index = None
         generator = torch.Generator().manual_seed(1)
         for timestep in scheduler.timesteps:
             output = 0.3 * scheduler.scale_model_input(x, timestep)
@@ -248,21 +248,9 @@ def test_a_timestep_that_was_copied_or_rounded_is_in_order(begun: Any, timestep:
     begun.step(x * 0, timestep(begun.timesteps[1]), x)
 
 
-def test_a_sample_is_scaled_once(begun: Any) -> None:
-    x = torch.ones(2, 3)
-    scaled = begun.scale_model_input(x, begun.timesteps[1])
-    begun.scale_model_input(x, begun.timesteps[1])  # as pipelines do that call two networks
-    scaled = begun.scale_model_input(x, begun.timesteps[1])
-    with pytest.raises(ValueError, match="sample must be the one before scaling, got what scale_model_input returned"):
-        begun.scale_model_input(scaled, begun.timesteps[1])
-    with pytest.raises(ValueError, match="sample must be the one before scaling, got what scale_model_input returned"):
-        begun.step(x * 0, begun.timesteps[1], scaled)
-    begun.step(x * 0, begun.timesteps[1], x)
-
-
-@pytest.mark.parametrize("change", [torch.Tensor.double, torch.Tensor.half, lambda x: x[:1], lambda x: x[..., None]])
-@pytest.mark.parametrize("stages", [1, 2])
-def test_a_run_keeps_the_kind_of_its_sample(change: Any, stages: int) -> None:
+@pytest.mark.parametrize("change", [lambda x: x[:1], lambda x: x[..., None]])
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_step_keeps_the_shape_of_its_sample(change: Any, stages: int) -> None:
     for cls in (kdpm2.KDPM2AncestralDiscreteScheduler, kdpm2.KDPM2DiscreteScheduler):
         scheduler = cls()
         scheduler.set_timesteps(5)
@@ -270,6 +258,6 @@ def test_a_run_keeps_the_kind_of_its_sample(change: Any, stages: int) -> None:
         for timestep in scheduler.timesteps[:stages]:
             x = scheduler.step(x * 0, timestep, x).prev_sample
         changed = change(x)
-        with pytest.raises(ValueError, match="sample must keep the shape, dtype and device that it had when this run"):
+        with pytest.raises(ValueError, match="sample must keep the shape and device that it had when this step began"):
             scheduler.step(changed * 0, scheduler.timesteps[stages], changed)
         scheduler.step(x * 0, scheduler.timesteps[stages], x)

@@ -249,11 +249,26 @@ def test_timesteps_of_ones_own_in_quarter_logarithms() -> None:
     np.testing.assert_allclose(spacing.custom(continuous, timesteps=[0.5, -0.5]).sigmas, [np.e**2, np.e**-2, 0])
 
 
-def test_either_sigmas_or_timesteps_of_ones_own() -> None:
-    with pytest.raises(ValueError, match="only one of sigmas and timesteps may be given, got none"):
+def test_sigmas_or_timesteps_of_ones_own() -> None:
+    with pytest.raises(ValueError, match="sigmas or timesteps must be given, got neither"):
         spacing.custom(SCHEDULE)
-    with pytest.raises(ValueError, match="only one of sigmas and timesteps may be given, got both"):
-        spacing.custom(SCHEDULE, [1.0], [500])
+    with pytest.raises(ValueError, match="timesteps must be as many as sigmas, 2 above 0, got 1"):
+        spacing.custom(SCHEDULE, [2.0, 1.0], [500])
+
+
+def test_timesteps_beside_sigmas_are_what_the_network_is_told() -> None:
+    sigmas, told = [10.0, 3.0, 1.0], [900.0, 500.0, 20.0]
+    steps = spacing.custom(SCHEDULE, [*sigmas, 0.0], told)
+    assert steps.sigmas.tolist() == [*sigmas, 0.0]
+    assert steps.timesteps.tolist() == told
+    np.testing.assert_allclose(steps.timestep(SCHEDULE, np.array(sigmas)), told)
+    between = steps.timestep(SCHEDULE, np.array([9.0, 5.0, 2.0]))
+    assert np.all(np.diff([900.0, *between, 20.0]) < 0)
+    # A flow's timesteps are linear in sigma, and so are those between the caller's.
+    flow = spacing.custom(FLOW, [1.0, 0.5], [800.0, 100.0])
+    starts = flow.sigmas[:2]
+    middle = starts.mean()
+    np.testing.assert_allclose(flow.timestep(FLOW, np.array([middle])), [450.0])
 
 
 def test_the_smallest_noise_level_there_is() -> None:

@@ -43,6 +43,22 @@ def kind_of(name: str, value: object) -> Kind:
     return tensor.shape, tensor.dtype, tensor.device
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether these are two dense floating-point tensors of one shape on one device: what every stage has to check."""
+    try:
+        return bool(
+            a.shape == b.shape
+            and a.device == b.device
+            and a.dtype in FLOATING
+            and b.dtype in FLOATING
+            and a.layout is b.layout is torch.strided
+            and isinstance(a, torch.Tensor)
+            and isinstance(b, torch.Tensor)
+        )
+    except (AttributeError, RuntimeError, TypeError):  # no tensor, or a nested one, which has no shape
+        return False
+
+
 def check_like(name: str, value: Any, other_name: str, kind: Kind) -> None:
     """`value` is `floating`, and has the shape and device of `other_name`, of this kind, but maybe another dtype.
 

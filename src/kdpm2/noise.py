@@ -124,13 +124,11 @@ class Brownian:
     """
 
     def __init__(self, like: torch.Tensor, sigma_min: float, sigma_max: float, seeds: Seeds = None) -> None:
-        self._seeds = checked_seeds("seeds", seeds)
+        self.seeds = checked_seeds("seeds", seeds)
         floating("like", like)
-        self._shape, self._dtype, self._device = like.shape, like.dtype, like.device
-        if isinstance(self._seeds, list) and tuple(like.shape[:1]) != (len(self._seeds),):
-            raise ValueError(
-                f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(self._seeds)}"
-            )
+        self.shape, self._dtype, self._device = like.shape, like.dtype, like.device
+        if isinstance(self.seeds, list) and tuple(like.shape[:1]) != (len(self.seeds),):
+            raise ValueError(f"seeds must hold one for each sample of shape {tuple(like.shape)}, got {len(self.seeds)}")
         low, high = (
             _check.number(name, sigma, 0, _check.LARGEST)
             for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max))
@@ -138,17 +136,17 @@ class Brownian:
         self._low, self._high = round(low, _DIGITS), round(high, _DIGITS)
         if not self._low < self._high:
             raise ValueError(f"sigma_max must be above sigma_min={low:g} by at least 1e-6, got {high:g}")
-        if self._seeds is None:  # last, so that a refused call draws nothing
-            self._seeds = drawn_seeds(None)
+        if self.seeds is None:  # last, so that a refused call draws nothing
+            self.seeds = drawn_seeds(None)
         self._trees = self._grown()
 
     def _grown(self) -> list[Any]:
         from torchsde import BrownianTree  # a second of import time, for those who ask for it
 
-        batched = isinstance(self._seeds, list)
+        batched = isinstance(self.seeds, list)
         # On the CPU, for the same numbers everywhere, and in no less than float32, where the tree's halves add up.
-        zero = torch.zeros(self._shape[batched:], dtype=torch.promote_types(self._dtype, torch.float32), device="cpu")
-        seeds = self._seeds if isinstance(self._seeds, list) else [self._seeds]
+        zero = torch.zeros(self.shape[batched:], dtype=torch.promote_types(self._dtype, torch.float32), device="cpu")
+        seeds = self.seeds if isinstance(self.seeds, list) else [self.seeds]
         return [BrownianTree(self._low, zero, self._high, entropy=seed) for seed in seeds]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -176,7 +174,7 @@ class Brownian:
         if start == end:
             raise ValueError(f"sigma and sigma_next must be at least 1e-6 apart, got {sigma:g} and {sigma_next:g}")
         paths: list[torch.Tensor] = [tree(min(start, end), max(start, end)) for tree in self._trees]
-        path = torch.stack(paths) if isinstance(self._seeds, list) else paths[0]
+        path = torch.stack(paths) if isinstance(self.seeds, list) else paths[0]
         noise: torch.Tensor = path / abs(end - start) ** 0.5 * (1 if start < end else -1)
         return noise.to(self._device, self._dtype)
 

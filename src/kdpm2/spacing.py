@@ -55,6 +55,20 @@ class Steps(NamedTuple):
     sigmas: Floats
     timesteps: Floats
 
+    def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
+        """What the network is told at noise levels between the starts: the model's timestep."""
+        return schedule.timestep(sigma)
+
+
+class ToldSteps(Steps):
+    """Steps whose timesteps are the caller's own, and not the model's for their sigmas."""
+
+    def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
+        """The model's timestep, moved by as much as the caller moved those of the starts around it."""
+        starts = self.sigmas[: len(self.timesteps)]
+        moved = self.timesteps - schedule.timestep(starts)
+        return schedule.timestep(sigma) + np.interp(sigma, starts[::-1], moved[::-1])
+
 
 def _linspace(count: int, trained: int, offset: int) -> Floats:
     if count == 1:
@@ -226,7 +240,8 @@ def custom(
         schedule: What the model was trained on.
         sigmas: Positive, strictly decreasing, with or without the final 0. Those of a flow are then shifted, and their
             ends given to the curve if there is one, as pipelines expect that pass them.
-        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing. Taken as they are.
+        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing. Taken as they are. With
+            sigmas, as many as they are: what the network is told where each step starts.
         sigma_curve: For the sigmas of a flow, as in `steps`.
         sigma_min: As in `steps`, for such a curve.
         sigma_max: Likewise.
@@ -237,14 +252,15 @@ def custom(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If not exactly one of `sigmas` and `timesteps` is given, or its values cannot be used.
+        ValueError: If neither `sigmas` nor `timesteps` is given, or their values cannot be used.
     """
     _check_family((NoiseSchedule,), schedule, shift, shift_terminal)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
     if sigma_curve is not None:
         _check.choice("sigma_curve", sigma_curve, CURVE_NAMES)
-    if (sigmas is None) == (timesteps is None):
-        raise ValueError(f"only one of sigmas and timesteps may be given, got {'none' if sigmas is None else 'both'}")
+    if sigmas is timesteps is None:
+        raise ValueError("sigmas or timesteps must be given, got neither")
+    told = None if sigmas is None or timesteps is None else _check.numbers("timesteps", timesteps)
     if sigmas is not None:
         name, levels = "sigmas", _decreasing("sigmas", sigmas, 0.0, 1.0 if schedule.flow else _check.LARGEST)
     else:
@@ -261,9 +277,17 @@ def custom(
         levels = _warped(schedule, levels, shift, shift_terminal)
         if sigma_curve is not None:
             levels = _curve(schedule, sigma_curve, levels, len(levels), sigma_min, sigma_max, rho)
-    conditioned_on = schedule.timestep(levels) if sigmas is not None else given[: len(levels)]
+    if told is not None:
+        if len(told) not in (len(levels), len(levels) + int(ends_at_zero)):
+            raise ValueError(f"timesteps must be as many as sigmas, {len(levels)} above 0, got {len(told)}")
+        if not np.isfinite(told).all():
+            raise ValueError(f"timesteps must all be finite numbers, got {_check.shown(told.tolist())}")
+        conditioned_on = told[: len(levels)]
+    else:
+        conditioned_on = schedule.timestep(levels) if sigmas is not None else given[: len(levels)]
     final = levels[-1] if final_sigmas_type == "sigma_min" and not ends_at_zero else 0.0
-    return _ending(levels, conditioned_on, final)
+    steps = _ending(levels, conditioned_on, final)
+    return steps if told is None else ToldSteps(*steps)
 
 
 def _spaced(

@@ -31,6 +31,9 @@ Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is li
 
 A run may begin on a midpoint. It then has no anchor, and goes from *mid* to *down* by Euler's method.
 
+Samples may be held otherwise, as :math:`x / \sqrt{1+\sigma^2}` for a loop that never scales. That multiplies each
+column by what the tensors it stands for are multiplied by, and changes nothing else.
+
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Algorithm 2:
       https://arxiv.org/abs/2206.00364
@@ -39,7 +42,7 @@ References:
     | The ancestral step of flows: https://github.com/comfyanonymous/ComfyUI
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -71,6 +74,11 @@ class Row(NamedTuple):
     denoised_x: float
     denoised_model: float
     """The clean sample is denoised_x · x + denoised_model · m."""
+
+    def of_denoised(self) -> "Row":
+        """The same stage from a clean sample instead of the network's output."""
+        model = self.model / self.denoised_model
+        return self._replace(x=self.x - model * self.denoised_x, model=model, denoised_x=0.0, denoised_model=1.0)
 
 
 class Churn(NamedTuple):
@@ -120,6 +128,17 @@ class StageTable:
     def ends_step(self) -> NDArray[np.bool_]:
         """Shape (S,), bool: whether the stage is its step's last."""
         return np.append(self.starts_step[1:], True)
+
+    @cached_property
+    def is_last_of_step(self) -> list[bool]:
+        """The same as Python's own, which are quicker to ask."""
+        ends: list[bool] = self.ends_step.tolist()
+        return ends
+
+    @cached_property
+    def first_stage(self) -> NDArray[np.intp]:
+        """Shape (N,), int: the stage that starts each step."""
+        return np.flatnonzero(self.starts_step)
 
     @cached_property
     def adds_noise(self) -> NDArray[np.bool_]:
@@ -202,7 +221,9 @@ def dpm2(
 
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
     churned = sigma > unchurned
-    timesteps = np.where(churned, schedule.timestep(sigma), steps.timesteps) if churned.any() else steps.timesteps
+    timesteps = (
+        np.where(churned, steps.timestep(schedule, sigma), steps.timesteps) if churned.any() else steps.timesteps
+    )
     return StageTable(
         sigmas=steps.sigmas,
         up=up,
@@ -211,11 +232,32 @@ def dpm2(
         step=present // 2,
         starts_step=present % 2 == 0,
         stage_sigmas=level,
-        stage_timesteps=per_stage(timesteps, schedule.timestep(np.where(has_midpoint, mid, sigma))),
+        stage_timesteps=per_stage(timesteps, steps.timestep(schedule, np.where(has_midpoint, mid, sigma))),
         rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
         initial_noise=float(s_noise * churned_by[0]) if len(sigma) else 0.0,
     )
+
+
+def variance_preserving(table: StageTable) -> StageTable:
+    r"""The same sampler for samples that are held as :math:`x / \sqrt{1+\sigma^2}`.
+
+    Args:
+        table: Of a variance-preserving model: what the network reads is then the sample itself.
+
+    Raises:
+        ValueError: If the table is that of another model.
+    """
+    read = table.rows[:, Row._fields.index("scale")]
+    if not np.allclose(read, 1 / np.hypot(1, table.stage_sigmas), rtol=1e-9):
+        raise ValueError("sample_space must be None for a model that is not variance preserving")
+    made = np.append(read[1:], 1 / np.hypot(1, table.sigmas[-1]))
+    anchor = read[table.first_stage[table.step]]
+    one = np.ones_like(read)
+    # Of each column, in the order of Row: what it is multiplied by, and divided by.
+    multiplied = np.array([one, made, made, made, made, one, one]).T
+    divided = np.array([read, read, one, anchor, one, read, one]).T
+    return replace(table, rows=table.rows * multiplied / divided, entry_rows=table.entry_rows * multiplied / divided)
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:

@@ -107,7 +107,7 @@ MODULES: dict[str, Case] = {
     ),
     **each(spaced, "shift", [1.0, NAN, "x"], "NAME and shift_terminal must be None for a model that is no flow, got"),
     **each(spaced, "sigma_curve", ["even", "", 1, []], "NAME must be one of 'karras', "),
-    **each(custom, "sigmas", [None], "only one of NAME and timesteps may be given, got none"),
+    **each(custom, "sigmas", [None], "NAME or timesteps must be given, got neither"),
     **each(custom, "sigma_curve", ["even", 1], "NAME must be one of 'karras', ", sigmas=[1.0]),
     **each(from_alphas_cumprod, "alphas_cumprod", NO_SEQUENCES, "NAME must be a flat list or array of numbers"),
     **each(from_alphas_cumprod, "alphas_cumprod", [[0.5, 0.9], [NAN], [0.5, 0.0]], "betas must give NAME that"),

@@ -19,13 +19,13 @@ from tests.bad_input.catalogue import CATALOGUE, GENERATOR, GROUPS
 def unchanged(scheduler: Any) -> Iterator[None]:
     """Every attribute is to be the very same object afterwards, and torch's global generator where it was."""
     before, config, random = dict(vars(scheduler)), dict(scheduler.config), torch.get_rng_state()
-    timesteps, anchor = scheduler.timesteps.clone(), scheduler._anchor.clone()
+    timesteps, anchor = scheduler.timesteps.clone(), scheduler._run.anchor.tensor.clone()
     yield
     assert vars(scheduler).keys() == before.keys()
     assert all(vars(scheduler)[name] is value for name, value in before.items())
     assert repr(dict(scheduler.config)) == repr(config)
     assert torch.equal(scheduler.timesteps, timesteps)
-    assert torch.equal(scheduler._anchor, anchor)
+    assert torch.equal(scheduler._run.anchor.tensor, anchor)
     assert torch.equal(torch.get_rng_state(), random)
 
 

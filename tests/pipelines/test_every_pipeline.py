@@ -34,7 +34,6 @@ from .rows import (
     HERE,
     KARRAS,
     NOT_COVERED,
-    REFUSED,
     SCHEDULERS,
     SIZE,
     STEPS,
@@ -292,16 +291,6 @@ def test_what_is_not_compared_fails_with_diffusers(components: dict[str, Any], f
     pipeline = built(failure.row, components)
     with pytest.raises(failure.error, match=failure.message):
         drawn(pipeline, theirs(name, failure.row), failure.row)
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-@installed(*REFUSED)
-def test_what_is_refused_runs_with_diffusers(components: dict[str, Any], failure: Failure, name: str) -> None:
-    row = failure.row
-    pipeline, scheduler = built(row, components), theirs(name, row)
-    assert np.isfinite(drawn(pipeline, scheduler, row)).all()
-    with pytest.raises(failure.error, match=failure.message):
-        drawn(pipeline, exchanged(scheduler), row)
 
 
 ADMITTING = r"KarrasDiffusionSchedulers|SchedulerMixin|KDPM2"

@@ -176,9 +176,8 @@ def watched(transformer: Any) -> Iterator[list[dict[str, Any]]]:
 
 
 def step_sigmas(scheduler: Any) -> torch.Tensor:
-    """The N+1 noise levels of a run, out of the layout that diffusers has for its stages."""
-    sigmas: torch.Tensor = scheduler.sigmas
-    return torch.cat([sigmas[:1], sigmas[1:-1:2]])
+    """The N+1 noise levels at which the steps of a run start and end."""
+    return torch.tensor(scheduler.table.sigmas, dtype=torch.float32)
 
 
 every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

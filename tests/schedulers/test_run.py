@@ -56,7 +56,7 @@ def test_a_view_of_the_timesteps_is_found_by_its_place(scheduler: Any, begin: in
     for view in views:
         scheduler.scale_model_input(torch.ones(2, 3), view)
         assert scheduler.step_index == begin
-        scheduler._forget_run()
+        scheduler._step_index = None
 
 
 @pytest.mark.parametrize("begin", [0, 2, 4, 6, 8])
@@ -67,7 +67,7 @@ def test_a_value_is_found_where_a_step_starts(scheduler: Any, begin: int) -> Non
         if float(int(value)) == value or not isinstance(timestep, int):
             scheduler.scale_model_input(torch.ones(2, 3), timestep)
             assert scheduler.step_index == begin
-            scheduler._forget_run()
+            scheduler._step_index = None
 
 
 def test_a_midpoint_is_found_by_value_where_no_step_starts() -> None:
@@ -97,14 +97,15 @@ def test_a_run_cannot_begin_elsewhere(scheduler: Any, timestep: Any, error: type
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda x: x[:1], r"\(torch.Size\(\[2, 3\]\), .* got \(torch.Size\(\[1, 3\]\), "),
-        (lambda x: x.double(), "torch.float32, .* got .* torch.float64"),
-        (lambda x: x.to("meta"), "device.type='cpu'.*, got .*device.type='meta'"),
+        (lambda x: x[:1], r"\(2, 3\) on cpu, got \(1, 3\) on cpu"),
+        (lambda x: x.to("meta"), r"\(2, 3\) on cpu, got \(2, 3\) on meta"),
     ],
 )
-def test_a_step_is_finished_with_the_kind_of_sample_it_started_with(scheduler: Any, change: Any, message: str) -> None:
+def test_a_step_is_finished_with_the_shape_and_device_it_started_with(
+    scheduler: Any, change: Any, message: str
+) -> None:
     stage(scheduler, scheduler.timesteps[0])
-    with pytest.raises(ValueError, match="sample must keep the shape, dtype and device that it had.*" + message):
+    with pytest.raises(ValueError, match="sample must keep the shape and device that it had.*" + message):
         stage(scheduler, scheduler.timesteps[1], change(torch.ones(2, 3)))
     assert scheduler.step_index == 1
     stage(scheduler, scheduler.timesteps[1])

@@ -45,7 +45,7 @@ def schedule(
         scheduler.set_timesteps(steps, mu=mu, **own)
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    table = scheduler._table
+    table = scheduler.table
     typer.echo(_COLUMNS)
     for stage in range(len(table)):
         step = table.step[stage]

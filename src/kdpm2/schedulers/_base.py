@@ -1,58 +1,40 @@
-"""What the drop-in schedulers share: configuration, and the state of a run. The mathematics is in `kdpm2.table`.
+"""What the drop-in schedulers share: the interface of diffusers' classes. The mathematics is in `kdpm2.table`.
 
-A run's state is one integer, the stage, and one tensor, the anchor, which is present only between the two stages of a
-step. A run begins at `begin_index` if one was set, else at the timestep given to the first call; from then on the
-stage counts up by itself. After the last stage both are dropped, and the next call begins a new run. For the sake of
-error messages a run also remembers what kind of sample it is about, and which scaled input it gave out last; and, so
-that nothing is checked twice, which sample it has seen last. It keeps neither of these tensors alive.
+`set_timesteps` makes a table of the options, and `scale_model_input` and `step` take a run along it, a stage a call. A
+run begins at `begin_index` if one was set, else at the timestep given to its first call. From then on the stage counts
+up by itself, and every call's timestep has to be that of the stage: `_which_stage` says how it is read. After the last
+stage all is forgotten, and the next call begins a new run.
 
-A timestep tensor taken from `timesteps` is a view of it, and its storage offset is its index: nothing is compared and
-nothing copied from the device, and equal timesteps are told apart. Only a number, or a tensor from elsewhere, is looked
-up by value, among the stages that start a step before the midpoints: at eta = 1 each midpoint has the sigma of the step
-that follows it, mostly its timestep too, and a run that continues an image starts with a step.
+A run belongs to the schedule that it began with. Of two loops that share a scheduler, each with its own
+`set_timesteps`, one is refused: its timesteps are of a schedule that was replaced. Give each its own scheduler.
 """
 
-import inspect
-import os
+import threading
 import weakref
-from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import ConfigMixin
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
-from diffusers.utils import BaseOutput, logging
+from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 
 from kdpm2 import _check, spacing, update
-from kdpm2._check_tensor import Kind, check_like, floating, from_array, kind_of, on_device
-from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian_like, seeded
+from kdpm2._check_tensor import alike, check_like, from_array, kind_of, on_device
+from kdpm2.noise import Generators, Seeds
 from kdpm2.noise_schedule import VariancePreserving
-from kdpm2.schedulers import _config
-from kdpm2.schedulers._pair import Pair
-from kdpm2.spacing import Steps
-from kdpm2.table import StageTable
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-logger = logging.get_logger(f"diffusers.{__name__}")  # heeds what users have told diffusers about its warnings
-
-ArrayOrTensor = TypeVar("ArrayOrTensor", torch.Tensor, NDArray[Any])
-
-# NumPy makes scalars of its own of what arrays without dimensions are computed to.
-_ARRAY = (np.ndarray, np.generic)
-
-
-_NO_TENSOR = object()
-
-
-def _no_tensor() -> object:
-    """A weak reference to no tensor."""
-    return _NO_TENSOR
+from kdpm2.run import Run
+from kdpm2.schedulers import _clean, _options
+from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
+from kdpm2.schedulers._buffers import forget
+from kdpm2.schedulers._noising import ARRAY, ArrayOrTensor, Noising
+from kdpm2.schedulers._sample_space import InSampleSpace, no_tensor
+from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
+from kdpm2.table import StageTable, variance_preserving
 
 
 @dataclass
@@ -68,14 +50,21 @@ class KDPM2SchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor | None = None
 
 
-class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
-    """State of a run, and the options of both schedulers; how a stage is made of them is `_solver`'s to say.
+class _Locked:
+    """One call at a time may change a run; a lock cannot be copied, and stands outside of what is."""
+
+    __slots__ = ("_lock",)
+
+
+class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
+    """The loop's side of both schedulers, and their options; how a stage is made of them is `_solver`'s to say.
 
     Options of both:
 
     *The model.* `num_train_timesteps`: how many timesteps it was trained with, at least 1. `beta_start`, `beta_end`:
-    its first and last beta, in (0, 1), joined as `beta_schedule` says ("linear", "scaled_linear", "squaredcos_cap_v2"),
-    or at least as many `trained_betas` instead. `rescale_betas_zero_snr`: stretch them to end in pure noise.
+    its first and last beta, in (0, 1), joined as `beta_schedule` says ("linear", "scaled_linear", "squaredcos_cap_v2",
+    "sigmoid", "exp", "laplace"), or `trained_betas` instead. `snr_shift_scale`: divide their signal-to-noise ratio by
+    this, as CogVideoX does. `rescale_betas_zero_snr`: stretch them to end in pure noise.
     `prediction_type`: what it predicts, "epsilon", "sample", "v_prediction", or "flow_prediction". `timestep_type`:
     "discrete", or "continuous" for a v-prediction model that is conditioned on log(σ)/4. `use_flow_sigmas`: it is a
     flow, as one that predicts "flow_prediction" always is; `flow_shift`, `use_dynamic_shifting`, `time_shift_type`
@@ -88,6 +77,12 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     `use_beta_sigmas`, `use_polyexponential_sigmas`, `use_lu_lambdas` and `ays_sigmas` ("sd15", "sdxl", "svd"): the
     curve between their first and last sigma, or between `sigma_max` and `sigma_min`; `rho` is its exponent.
     `final_sigmas_type`: end at "zero" or at "sigma_min". `discard_next_to_last_sigma`: leave the sigma before out.
+
+    *The samples.* `sample_space`: "variance_exploding", x0 + σ·n, as diffusers' class holds them, or
+    "variance_preserving", that divided by √(1+σ²), for a loop that never scales. None is the first, unless a run begins
+    with a step, without `scale_model_input`, from noise of standard deviation 1. `clip_sample`: keep each
+    estimate of the clean sample within ±`clip_sample_range`. `thresholding`: limit it as Imagen does, to the quantile
+    `dynamic_thresholding_ratio` of its absolute values, which is at least 1 and at most `sample_max_value`.
 
     *The noise.* `s_noise`: scale of all noise that a step adds, at least 0.
 
@@ -102,88 +97,44 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
         "EDMDPMSolverMultistepScheduler",
     ]
     order = 2
-
-    timesteps: torch.Tensor
-    """Shape (S,), float32: what the network is conditioned on at each stage; S = 2N-1 stages for N steps to 0."""
     num_inference_steps: int
-
-    @abstractmethod
-    def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
-        """The table of the configured sampler; one `for_training` is to visit the trained timesteps."""
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any] | None = None, return_unused_kwargs: bool = False, **kwargs: Any
-    ) -> "Self | tuple[Self, dict[str, Any]]":
-        """A scheduler from the configuration of this one or of another.
-
-        Those of diffusers' flow-matching and EDM schedulers are put into the words of ours.
-
-        Args:
-            config: A scheduler's `config`, or what its JSON file holds.
-            return_unused_kwargs: Whether to return a pair, with what was not used.
-            kwargs: Options to be set instead of what the configuration says. Unknown ones are ignored with a warning.
-
-        Raises:
-            TypeError: If an option has the wrong type.
-            ValueError: If an option is out of range, or contradicts another.
-        """
-        words: Any = config
-        if config is not None and not isinstance(config, (Mapping, str, os.PathLike)):
-            raise TypeError(f"config must be a mapping of a scheduler's options, got {_check.shown(config)}")
-        if isinstance(config, Mapping):
-            _config.check_names(config)
-            words = _config.translated(config)
-            if "flow_shift" in words and "shift" in kwargs:
-                kwargs["flow_shift"] = kwargs.pop("shift")
-        unknown = sorted(kwargs.keys() - inspect.signature(cls.__init__).parameters.keys())
-        if unknown and not return_unused_kwargs:
-            logger.warning("%s has no option %s: ignored", cls.__name__, ", ".join(unknown))
-        scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
-        return scheduler
-
-    @classmethod
-    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """What a configuration file holds, from diffusers' arguments.
-
-        Raises:
-            OSError: If there is no such file, or it is no JSON.
-            ValueError: If it is JSON beyond what Python reads, or holds something else than options.
-        """
-        try:
-            loaded = super().load_config(*args, **kwargs)
-        except RecursionError:
-            raise ValueError(
-                f"{cls.config_name} must be JSON of options and their values, got one nested too deeply"
-            ) from None
-        except ValueError as error:
-            if "integer string conversion" not in str(error):
-                raise
-            raise ValueError(
-                f"{cls.config_name} must hold numbers that Python can read, got an integer of too many digits"
-            ) from None
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        if not isinstance(config, Mapping):
-            raise ValueError(f"{cls.config_name} must hold a mapping of options, got {_check.shown(config)}")
-        return loaded
 
     def _set_up(self) -> None:
         """Set the schedule of the trained model, and the run that visits every timestep of it."""
-        config = self.config
+        self._lock = threading.Lock()
+        self._warned: set[str] = set()
         self._seeds: Seeds = None
-        self._schedule = _config.trained(config)
+        options = self._options()
+        self._schedule = _options.trained(options)
+        self._model = _options.key_of_the_model(options)
+        count = options.num_train_timesteps
+        if isinstance(self._schedule, VariancePreserving) and len(self._schedule) < count:
+            count = len(self._schedule)
+            self._warn(
+                f"trained_betas are {count}, so there are {count} timesteps, and not num_train_timesteps="
+                f"{options.num_train_timesteps}: pass num_train_timesteps={count}, or all of the betas"
+            )
         # Which sigmas to leave out is for runs to say, and the shift of an image for those that know it.
-        options = _config.spacing_options(config)
-        options |= {"discard_next_to_last_sigma": False, "final_sigmas_type": "zero"}
-        steps = spacing.steps(self._schedule, config.num_train_timesteps, **options)
-        self._set_steps(self._solver(steps, for_training=True), None)
-        self.num_inference_steps = int(config.num_train_timesteps)
+        every = _options.spacing_options(options) | {"discard_next_to_last_sigma": False, "final_sigmas_type": "zero"}
+        steps = spacing.steps(self._schedule, count, **every)
+        self._set_options(options)
+        self._set_table(self._solver(steps, for_training=True), None)
+        self.num_inference_steps = int(count)
         # Last, since diffusers writes out the whole configuration here, which may hold anything until it is checked.
-        changed = _config.plain(config)
+        changed = _options.plain(self.config)
         if self._schedule.flow:
-            changed["shift"] = changed.get("flow_shift", config.flow_shift)  # diffusers' schedulers of flows call it so
+            self._noted_shift = changed.get("flow_shift", options.flow_shift)
+            changed["shift"] = self._noted_shift  # diffusers' schedulers of flows call it so
         if changed:
             self.register_to_config(**changed)
+
+    def _set_options(self, options: SimpleNamespace) -> None:
+        """Note the options that a run needs, as they are now."""
+        self._options_of_run = options
+        self._limits = _clean.limits(options)
+        if options.sample_space is not None:
+            _check.choice("sample_space", options.sample_space, _options.SAMPLE_SPACES)
+        self._in_variance_preserving = options.sample_space == "variance_preserving"
 
     def set_timesteps(
         self,
@@ -196,128 +147,104 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
     ) -> None:
         """Set the schedule of the runs to come, of N steps in 2N-1 stages, and forget the run in progress.
 
+        The configuration is read anew: what was changed in it takes effect now.
+
         Args:
-            num_inference_steps: N, at least 1; may be None if `sigmas` or `timesteps` is given.
+            num_inference_steps: N, at least 1; may be None if `sigmas` or `timesteps` is given, which say how many
+                steps there are.
             device: Where `self.timesteps` is to be.
             num_train_timesteps: Use only the first so many trained timesteps; all if None. For models with betas.
             sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted
                 and stretched, and its curve joins their ends. Other options of the noise levels play no part, but for
                 `final_sigmas_type`: with "sigma_min" the run ends at the last one given.
-            timesteps: The same as timesteps, taken as they are. Not both.
+            timesteps: The same as timesteps, taken as they are. Together with sigmas, what the network is told where
+                each step starts; between the starts it is interpolated.
             mu: The shift of a flow with `use_dynamic_shifting`, which needs it; without, it plays no part.
 
         Raises:
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or contradicts another. The scheduler is then unchanged.
         """
-        config = self.config
-        options = _config.spacing_options(config)
-        shift = _config.shift(config, mu)
+        options, before = self._options(), self._schedule
+        model = _options.key_of_the_model(options)
+        schedule = self._edited_model() or (before if model == self._model else _options.trained(options))
+        spaced = _options.spacing_options(options)
+        shift = _options.shift(options, mu)
         if sigmas is None and timesteps is None:
             if num_inference_steps is None:
                 raise ValueError("num_inference_steps must be an integer at least 1 without sigmas or timesteps")
-            steps = spacing.steps(
-                self._schedule,
-                num_inference_steps,
-                num_train_timesteps=self._limit(num_train_timesteps),
-                shift=shift,
-                **options,
-            )
+            limit = num_train_timesteps
+            if limit is None and isinstance(schedule, VariancePreserving):
+                # There may be more betas than timesteps.
+                limit = min(options.num_train_timesteps, len(schedule))
+            steps = spacing.steps(schedule, num_inference_steps, num_train_timesteps=limit, shift=shift, **spaced)
         else:
-            steps = self._custom_steps(num_inference_steps, num_train_timesteps, sigmas, timesteps, shift, options)
-            num_inference_steps = len(steps.timesteps) if num_inference_steps is None else num_inference_steps
-        table = self._solver(steps)
-        self._set_steps(table, device)
+            if num_train_timesteps is not None:
+                raise ValueError(
+                    f"num_train_timesteps must be None with sigmas or timesteps of one's own, "
+                    f"got {_check.shown(num_train_timesteps)}"
+                )
+            taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
+            steps = spacing.custom(schedule, sigmas, timesteps, shift=shift, **{name: spaced[name] for name in taken})
+            given: Any = sigmas if timesteps is None else timesteps
+            count = len(steps.timesteps)
+            if num_inference_steps is None:
+                num_inference_steps = count
+            elif _check.integer("num_inference_steps", num_inference_steps, 1) not in (count, len(given)):
+                raise ValueError(
+                    f"num_inference_steps must be None or the number of steps given, {count}, "
+                    f"got {_check.shown(num_inference_steps)}"
+                )
+        noted = self._options_of_run
+        self._schedule, self._options_of_run = schedule, options
+        try:
+            table = self._solver(steps)
+            self._set_options(options)
+            self._set_table(table, device)
+        except BaseException:
+            self._schedule = before
+            self._set_options(noted)
+            raise
+        if schedule is not before:
+            forget(self, OF_MODEL)
+        self._model = model
         self.num_inference_steps = int(num_inference_steps)
         # Pipelines that pass sigmas or timesteps take the stages for the steps: to begin an image where they mean to,
         # they have to be told that a step is one.
         self.order = 2 if sigmas is None and timesteps is None else 1
 
-    def _limit(self, num_train_timesteps: int | None) -> int | None:
-        """The trained timesteps to use: a configuration may have more betas than timesteps."""
-        if num_train_timesteps is None and isinstance(self._schedule, VariancePreserving):
-            return int(self.config.num_train_timesteps)
-        return num_train_timesteps
-
-    def _custom_steps(
-        self,
-        num_inference_steps: int | None,
-        num_train_timesteps: int | None,
-        sigmas: Any,
-        timesteps: Any,
-        shift: float | None,
-        options: dict[str, Any],
-    ) -> Steps:
-        if num_train_timesteps is not None:
-            raise ValueError(
-                f"num_train_timesteps must be None with sigmas or timesteps of one's own, "
-                f"got {_check.shown(num_train_timesteps)}"
-            )
-        taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
-        steps = spacing.custom(
-            self._schedule, sigmas, timesteps, shift=shift, **{name: options[name] for name in taken}
-        )
-        count = len(sigmas if timesteps is None else timesteps)
-        if num_inference_steps is not None:
-            given = _check.integer("num_inference_steps", num_inference_steps, 1)
-            if given not in (len(steps.timesteps), count):
-                raise ValueError(
-                    f"num_inference_steps must be None or the number of steps given, {len(steps.timesteps)}, "
-                    f"got {_check.shown(given)}"
-                )
-        return steps
-
-    def _set_steps(self, table: StageTable, device: str | torch.device | None) -> None:
-        self.timesteps = on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
-        self._own_timesteps = self.timesteps  # pipelines put slices in its place, whose memory is still this one's
-        self._address = self._own_timesteps.data_ptr()
-        self._table = table
-        self._last_stage = len(table) - 1
-        self._ends_step: list[bool] = table.ends_step.tolist()
-        self._scales: dict[torch.dtype, tuple[torch.Tensor, ...]] = {}
-        self._begin_index: int | None = None
-        self._forget_run()
-
-    def _forget_run(self) -> None:
-        self._step_index: int | None = None
-        self._anchor: torch.Tensor | None = None
-        self._run_kind: Kind | None = None
-        self._kind: Kind = ((), torch.float32, torch.device("cpu"))
-        self._seen: Callable[[], object] = _no_tensor
-        self._scaled: Callable[[], object] = _no_tensor
-        self._seeded: Generators = None
+    def _set_table(self, table: StageTable, device: str | torch.device | None) -> None:
+        """Begin anew with this table."""
+        timesteps = on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
+        if self._in_variance_preserving:
+            table = variance_preserving(table)
+        which, run = WhichStage(timesteps), Run(table)
+        with self._lock:
+            if "_which" in self.__dict__:
+                which.replaces(self._which, self._run.stage)
+            self._which, self._run = which, run
+            self.timesteps = timesteps
+            self._begin_at: int | None = None
+            self._scales: dict[torch.dtype, tuple[torch.Tensor, ...]] = {}
+            self._scales_input = bool((table.rows[:, 0] != 1).any())
+            self._scaled = no_tensor
+            self.is_scale_input_called = False
+            forget(self, OF_TABLE)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_seen": _no_tensor, "_scaled": _no_tensor}  # weak references cannot be copied
+        return {**self.__dict__, "_scaled": no_tensor}  # weak references cannot be copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._address = self._own_timesteps.data_ptr()  # a copy's memory is elsewhere
+        self._lock = threading.Lock()
 
-    def seed(self, seed: Seeds) -> None:
-        """Let every run draw its noise from this seed, where `step` is given no generator.
-
-        For pipelines that pass none, like those of Stable Diffusion 3 and Flux: each run with the same seed draws the
-        same noise, on every device. The initial sample is drawn by the pipeline, from its own generator.
-
-        Args:
-            seed: An integer for the batch, one integer for each sample, or None for torch's global generator.
-
-        Raises:
-            TypeError: If it is or holds something else.
-            ValueError: If an integer is negative, or does not fit into 64 bits.
-        """
-        self._seeds = checked_seeds("seed", seed)
-        self._seeded = None
-
-    def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
-        """The standard normal noise that a stage adds, shaped like the network's output."""
-        if generator is None and self._seeds is not None:
-            generators = seeded(self._seeds) if self._seeded is None else self._seeded
-            noise = gaussian_like(like, generators)
-            self._seeded = generators  # kept only where they fit the sample
-            return noise
-        return gaussian_like(like, generator)
+    def __copy__(self) -> "KDPM2Scheduler":
+        """A scheduler in the same state, which goes on by itself, with noise of its own."""
+        made = self.__class__.__new__(self.__class__)
+        own = {name: copy(self.__dict__[name]) for name in ("_which", "_warned")}
+        own["_run"] = self._run._replace(noise=deepcopy(self._run.noise))
+        made.__setstate__(self.__getstate__() | own | {"_watched": dict(self.__dict__.get("_watched", {}))})
+        return made
 
     def set_begin_index(self, begin_index: int = 0) -> None:
         """Begin the next run at stage `begin_index` of the 2N-1, whatever timestep its first call is given.
@@ -326,74 +253,14 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If `begin_index` is no integer.
             ValueError: If there is no such stage.
         """
-        self._begin_index = _check.integer("begin_index", begin_index, 0, len(self._table) - 1)
-
-    @property
-    def begin_index(self) -> int | None:
-        """The stage at which the next run begins, or None if its first timestep decides."""
-        return self._begin_index
-
-    @property
-    def step_index(self) -> int | None:
-        """The stage that the next call of `step` makes, or None between runs."""
-        return self._step_index
-
-    @property
-    def state_in_first_order(self) -> bool:
-        """Whether the next call of `step` starts a step, rather than finishing one from its midpoint."""
-        stage = self._begin_index if self._step_index is None else self._step_index
-        return stage is None or bool(self._table.starts_step[stage])
-
-    @property
-    def init_noise_sigma(self) -> torch.Tensor:
-        """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
-        if self._schedule.flow:
-            return torch.tensor(1.0, dtype=torch.float32)
-        top = np.hypot(self._table.sigmas[0], self._table.initial_noise)
-        # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
-        with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
-        return torch.tensor(np.hypot(top, 1) if with_data else top, dtype=torch.float32)
-
-    @property
-    def sigmas(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: σ₀, then each sigma to the end, 0, twice, and the end once more."""
-        return held(self._table.sigmas)
-
-    @property
-    def betas(self) -> torch.Tensor:
-        """Shape (T,), float32: variance added by each training timestep; AttributeError for a model without."""
-        return torch.tensor(self._variance_preserving("betas").betas)
-
-    @property
-    def alphas(self) -> torch.Tensor:
-        """Shape (T,), float32: 1 - betas."""
-        return 1 - self.betas
-
-    @property
-    def alphas_cumprod(self) -> torch.Tensor:
-        """Shape (T,), float32: running product of `alphas`."""
-        return torch.tensor(self._variance_preserving("alphas_cumprod").alphas_cumprod)
-
-    @property
-    def log_sigmas(self) -> torch.Tensor:
-        """Shape (T,), float32: logarithm of the noise level at each training timestep."""
-        return torch.tensor(self._variance_preserving("log_sigmas").log_sigmas, dtype=torch.float32)
-
-    def _variance_preserving(self, name: str) -> VariancePreserving:
-        if not isinstance(self._schedule, VariancePreserving):
-            raise AttributeError(f"{name}: a {self._schedule.family} model has none")
-        return self._schedule
+        self._begin_at = _check.integer("begin_index", begin_index, 0, len(self._table) - 1)
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:
         """The compatible classes of diffusers, which its own look-up finds, and this one, which it cannot know."""
         return [*super()._get_compatibles(), cls]
 
-    def __len__(self) -> int:
-        """The number of training timesteps."""
-        return int(self.config.num_train_timesteps)
-
-    def index_for_timestep(self, timestep: float | torch.Tensor, schedule_timesteps: torch.Tensor | None = None) -> int:
+    def index_for_timestep(self, timestep: Timestep, schedule_timesteps: torch.Tensor | None = None) -> int:
         """The stage of a timestep.
 
         Args:
@@ -407,30 +274,24 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
             TypeError: If `timestep` is neither a number nor a tensor of numbers.
             ValueError: If it is not one timestep, or is not in the schedule.
         """
-        indices = self._indices(timestep) if schedule_timesteps is None else _found(timestep, schedule_timesteps)
+        if schedule_timesteps is None:
+            self._look()
+        indices = self._which.all(timestep) if schedule_timesteps is None else found(timestep, schedule_timesteps)
         if len(indices) != 1:
             raise ValueError(f"timestep must be one timestep, got {len(indices)}")
         return indices[0]
 
-    def _indices(self, timesteps: float | torch.Tensor) -> list[int]:
-        if isinstance(timesteps, torch.Tensor) and timesteps.ndim < 2 and _share_memory(timesteps, self.timesteps):
-            first, stride = timesteps.storage_offset() - self.timesteps.storage_offset(), (*timesteps.stride(), 0)[0]
-            return [int(first + i * stride) for i in range(timesteps.numel())]
-        return _found(timesteps, self.timesteps)
-
-    def _beginning(self, timestep: float | torch.Tensor) -> int:
-        """The stage at which a run begins whose first call is given `timestep`."""
-        if self._begin_index is not None:
-            return self._begin_index
-        indices = set(self._indices(timestep))
-        if len(indices) != 1:
-            raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
-        stage = indices.pop()
-        if not 0 <= stage <= self._last_stage:
-            raise ValueError(f"timestep must be in scheduler.timesteps, got a view of {stage} places from its start")
+    def _stage(self, timestep: Timestep) -> int:
+        """The stage that a call is about: where a run begins, or where it stands."""
+        self._look()
+        stage = self._run.stage
+        if stage is None:
+            self._run_begins_or_ends()
+            return self._which.begins(timestep) if self._begin_at is None else self._begin_at
+        self._which.check(timestep, stage)
         return stage
 
-    def scale_model_input(self, sample: ArrayOrTensor, timestep: float | torch.Tensor) -> ArrayOrTensor:
+    def scale_model_input(self, sample: ArrayOrTensor, timestep: Timestep) -> ArrayOrTensor:
         """`sample` as the network was trained to read it: divided by √(σ² + 1), or as the model's family does.
 
         Args:
@@ -442,216 +303,69 @@ class KDPM2Scheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             TypeError: If `sample` is not a floating-point tensor or array.
-            ValueError: If a run begins and `timestep` is not in the schedule, if it is that of another stage than the
-                run stands at, or if `sample` is scaled already.
+            ValueError: If a run begins and `timestep` is not in the schedule, or if it is that of another stage than
+                the run stands at.
         """
-        scaled: ArrayOrTensor = self._scaled_input(sample, timestep)
+        if isinstance(sample, ARRAY):
+            return self.scale_model_input(from_array("sample", sample), timestep).numpy()
+        seen = getattr(sample, "dtype", None) in self._scales and sample.layout is torch.strided
+        if not seen or sample.is_nested:
+            kind_of("sample", sample)
+        with self._lock:
+            stage = self._stage(timestep)
+            scales = self._scales.get(sample.dtype)
+            if scales is None:
+                scales = self._scales[sample.dtype] = update.input_scales(self._table, sample.dtype)
+            scaled = sample.mul(scales[stage])
+            if not sample.ndim:  # of two tensors without dimensions, the wider dtype is the product's
+                scaled = scaled.to(sample.dtype)
+            if self._run.stage is None:
+                self._run = self._run._replace(stage=stage)
+            self.is_scale_input_called = True
+            if self._scales_input:
+                if sample is self._scaled():
+                    self._warn(
+                        "scale_model_input was given what it returned, which is scaled twice, and the picture will be "
+                        "wrong: give it the sample that step returned"
+                    )
+                self._scaled = weakref.ref(scaled)
         return scaled
-
-    def _scaled_input(self, sample: Any, timestep: float | torch.Tensor) -> Any:
-        kind = self._kind
-        if self._seen() is not sample or sample is None:
-            if isinstance(sample, _ARRAY):
-                return self._scaled_input(from_array("sample", sample), timestep).numpy()
-            kind = self._checked(sample)
-        stage = self._stage(timestep)
-        scaled = sample.mul(self._scales[kind[1]][stage])
-        if not kind[0]:  # of two tensors without dimensions, the wider dtype is the product's
-            scaled = scaled.to(kind[1])
-        self._step_index = stage
-        self._scaled = weakref.ref(scaled)
-        # In mid-run that is the one that step returned; what is scaled may be another, doubled for guidance.
-        if self._run_kind is None and kind is not self._kind:
-            self._kind, self._seen = kind, weakref.ref(sample)
-        return scaled
-
-    def _checked(self, sample: object) -> Kind:
-        """The kind of a sample that is not the one seen last, and so is checked."""
-        kind = kind_of("sample", sample)
-        if self._scaled() is sample and not self._schedule.flow:
-            raise ValueError("sample must be the one before scaling, got what scale_model_input returned")
-        if kind[1] not in self._scales:
-            self._scales[kind[1]] = update.input_scales(self._table, kind[1])
-        return kind
-
-    def _stage(self, timestep: float | torch.Tensor) -> int:
-        """The stage that a call is about: where a run begins, or where it stands."""
-        stage = self._step_index
-        if stage is None:
-            return self._beginning(timestep)
-        try:
-            # Where a view begins in memory is its stage. A tensor from elsewhere would have to be copied from its
-            # device to tell more of it.
-            if timestep.data_ptr() == self._address + 4 * stage:  # type: ignore[union-attr]
-                return stage
-        except AttributeError:  # a number
-            pass
-        except RuntimeError:  # sparse and nested tensors have no one place
-            raise _no_timestep(timestep) from None
-        if isinstance(timestep, torch.Tensor):
-            if timestep.dtype is torch.bool or timestep.is_complex():
-                raise _no_timestep(timestep)
-            out_of_order = 0 <= timestep.data_ptr() - self._address <= 4 * self._last_stage
-        else:
-            # A number may have been rounded on its way.
-            out_of_order = not np.all(np.abs(_values(timestep) - self._table.stage_timesteps[stage]) < 1)
-        if out_of_order:
-            raise ValueError(
-                f"timestep must be that of stage {stage}, {self._table.stage_timesteps[stage]:g}, at which this run "
-                f"stands, got {_check.shown(timestep)}: stages have to be made in order, and set_timesteps begins anew"
-            )
-        return stage
 
     def _advance(
-        self, model_output: Any, timestep: float | torch.Tensor, sample: Any, generator: Generators, at_once: bool
+        self, model_output: Any, timestep: Timestep, sample: Any, generator: Generators, shared: bool = False
     ) -> tuple[Any, Any]:
-        """One stage: the sample after it, and the clean sample that the network sees, worked out now or later."""
-        kind = self._kind
-        if self._seen() is not sample or sample is None:
-            if isinstance(model_output, _ARRAY) and isinstance(sample, _ARRAY):
+        """One stage: the sample after it, and the clean sample that the network sees."""
+        if not alike(model_output, sample):
+            if isinstance(model_output, ARRAY) and isinstance(sample, ARRAY):
                 output, read = from_array("model_output", model_output), from_array("sample", sample)
-                advanced, denoised = self._advance(output, timestep, read, generator, True)
-                return advanced.numpy(), denoised.numpy()
-            kind = self._checked(sample)
-            if self._run_kind is not None and kind != self._run_kind:
-                raise ValueError(
-                    f"sample must keep the shape, dtype and device that it had when this run began, {self._run_kind}, "
-                    f"got {kind}"
-                )
-        check_like("model_output", model_output, "sample", kind)
-        stage, anchor = self._stage(timestep), self._anchor
-        row = self._table.row(stage, anchor is not None)
-        noise = self._noise(stage, model_output, generator) if row.noise else None
-        result: tuple[torch.Tensor, torch.Tensor]
-        if (
-            at_once
-            # Later, torch would record no gradients, or not tell whether there were changes.
-            or sample.requires_grad
-            or model_output.requires_grad
-            or sample.is_inference()
-            or model_output.is_inference()
-        ):
-            result = update.apply(row, sample, model_output, anchor, noise, into=noise)
-        else:
-            advanced = update.advance(row, sample, model_output, anchor, noise, into=noise)
-            result = Pair.of(advanced, row, sample, model_output)
-        if stage == self._last_stage:
-            self._forget_run()
-        else:
-            self._step_index = stage + 1
-            self._run_kind = self._kind = kind
-            self._anchor = None if self._ends_step[stage] else sample
-            self._seen = weakref.ref(result[0])
+                advanced, clean = self._advance(output, timestep, read, generator, shared=True)
+                return advanced.numpy(), clean.numpy()
+            kind = kind_of("sample", sample)
+            self._run.check(sample)
+            model_output = self._without_variance(model_output, sample)
+            check_like("model_output", model_output, "sample", kind)
+        with self._lock:
+            stage = self._stage(timestep)
+            if self._scales_input:
+                self._check_scaled(stage, sample)
+            row, anchor = self._run.row(stage, sample), self._run.anchor
+            start = None if anchor is None else anchor.tensor.to(sample.dtype)
+            noise = self._noise(stage, model_output, generator) if row.noise else None
+            if self._limits is None:
+                result = update.apply(row, sample, model_output, start, noise, into=noise)
+            else:
+                clean = self._limits(update.denoised(row, sample, model_output))
+                result = update.advance(row.of_denoised(), sample, clean, start, noise, into=noise), clean
+            self._run = self._run.made(stage, sample, shared)
+            if self._run.stage is None:
+                self._run_begins_or_ends()
         return result
 
-    def add_noise(
-        self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor
-    ) -> ArrayOrTensor:
-        """Noisy samples: original_samples + σ · noise, each at its own noise level; (1-σ) times those for a flow.
-
-        Args:
-            original_samples: Shape (B, ...), floating point.
-            noise: A shape that broadcasts with it: standard normal noise.
-            timesteps: Shape (B,) or (1,): timesteps of the schedule. Once a `begin_index` is set their values play no
-                part, as in diffusers: the noise is that of the stage at which the run stands, or will begin.
-
-        Returns:
-            A new tensor or array like `original_samples`.
-
-        Raises:
-            TypeError: If a sample is not a floating-point tensor or array.
-            ValueError: If a timestep is not in the schedule, or shapes do not fit.
-        """
-        if isinstance(original_samples, _ARRAY) and isinstance(noise, _ARRAY):
-            clean = from_array("original_samples", original_samples)
-            return self.add_noise(clean, from_array("noise", noise), timesteps).numpy()
-        shape: tuple[int, ...] = _broadcast(floating("original_samples", original_samples), floating("noise", noise))
-        count = timesteps.numel() if isinstance(timesteps, torch.Tensor) else len(_values(timesteps))
-        if count not in (1, *shape[:1]):
-            raise ValueError(
-                f"timesteps must hold one timestep, or one a sample for samples of shape {shape}, got {count}"
-            )
-        if self._begin_index is None:
-            stages = self._indices(timesteps)
-        else:
-            stages = [self._begin_index if self._step_index is None else self._step_index]
-        level = self._noise_levels(stages).reshape([-1, *[1] * (len(shape) - 1)][: len(shape)])
-        sigma, alpha = torch.from_numpy(level), torch.from_numpy(self._schedule.alpha(level))
-        return update.noised(original_samples, noise, sigma, alpha if self._schedule.flow else None)
-
-    def scale_noise(self, sample: ArrayOrTensor, timestep: torch.Tensor, noise: ArrayOrTensor) -> ArrayOrTensor:
-        """The same as `add_noise`, as the pipelines of flow-matching models call it.
-
-        Args:
-            sample: Shape (B, ...), floating point: clean samples.
-            timestep: Shape (B,) or (1,), or one number: as `timesteps` of `add_noise`.
-            noise: A shape that broadcasts with the sample: standard normal noise.
-
-        Returns:
-            A new tensor or array like `sample`.
-
-        Raises:
-            TypeError: If a sample is not a floating-point tensor or array.
-            ValueError: If a timestep is not in the schedule, or shapes do not fit.
-        """
-        return self.add_noise(sample, noise, timestep)
-
-    def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
-        """The noise level of a sample that stands at each stage."""
-        return self._table.stage_sigmas[stages]
-
-
-def held(per_step: NDArray[np.float64]) -> torch.Tensor:
-    """Values of the steps in the layout in which diffusers holds them for its stages."""
-    doubled = np.concatenate([per_step[:1], np.repeat(per_step[1:], 2), per_step[-1:]])
-    return torch.from_numpy(doubled.astype(np.float32))
-
-
-def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    try:
-        return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
-    except RuntimeError:  # sparse tensors have no storage
-        return False
-
-
-def _values(timesteps: object) -> NDArray[np.float64]:
-    """Timesteps of any shape as a flat array."""
-    flat: Any = timesteps if isinstance(timesteps, (list, tuple)) else [timesteps]
-    try:
-        if isinstance(timesteps, (torch.Tensor, np.ndarray)):
-            flat = timesteps.reshape(-1)
-        return _check.numbers("timestep", flat, most=2**40)  # as many as there are samples, which are there already
-    except (TypeError, RuntimeError):
-        raise _no_timestep(timesteps) from None
-
-
-def _no_timestep(timestep: object) -> TypeError:
-    return TypeError(f"timestep must be a number or a tensor of numbers, got {_check.shown(timestep)}")
-
-
-def _found(timesteps: float | torch.Tensor, schedule: Any) -> list[int]:
-    """Where each timestep stands in the schedule, by value."""
-    wanted, known = _values(timesteps).astype(np.float32), _values(schedule).astype(np.float32)
-    # Steps first, then midpoints: of equal ones the first in that order.
-    order = np.concatenate([np.arange(0, len(known), 2), np.arange(1, len(known), 2)])
-    order = order[np.argsort(known[order], kind="stable")]
-    found = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
-    if not np.array_equal(known[found], wanted):
-        unknown = wanted[known[found] != wanted][0]
-        raise ValueError(
-            f"timestep must be one of the {len(known)} in scheduler.timesteps, "
-            f"from {known.max():g} to {known.min():g}, got {unknown:g}"
-        )
-    return [int(i) for i in found]
-
-
-def _broadcast(original: torch.Tensor, noise: torch.Tensor) -> tuple[int, ...]:
-    if noise.device != original.device:
-        raise ValueError(f"noise must be on the device of original_samples, {original.device}, got {noise.device}")
-    try:
-        return tuple(torch.broadcast_shapes(original.shape, noise.shape))
-    except RuntimeError:
-        raise ValueError(
-            f"noise must have a shape that broadcasts with original_samples, {tuple(original.shape)}, "
-            f"got {tuple(noise.shape)}"
-        ) from None
+    def _without_variance(self, model_output: Any, sample: Any) -> Any:
+        """The output without the variance that some models predict as well, in as many more channels."""
+        learned = str(self.config.get("variance_type")).startswith("learned")
+        if learned and isinstance(model_output, torch.Tensor) and isinstance(sample, torch.Tensor) and sample.ndim > 1:
+            channels = sample.shape[1]
+            if model_output.ndim == sample.ndim and model_output.shape[1] == 2 * channels:
+                return model_output[:, :channels]
+        return model_output

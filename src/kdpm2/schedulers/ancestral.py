@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2.noise import NOISES, Brownian, Generators, check_apart, checked_generators, drawn_seeds
-from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.schedulers._attributes import doubled
+from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
+from kdpm2.schedulers._buffers import Buffer
+from kdpm2.schedulers._configuration import defaults_of
+from kdpm2.schedulers._noising import ArrayOrTensor
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, dpm2
 
@@ -70,6 +74,13 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         eta: float = 1.0,
         s_noise: float = 1.0,
         noise: str = "gaussian",
+        snr_shift_scale: float = 1.0,
+        sample_space: str | None = None,
+        clip_sample: bool = False,
+        clip_sample_range: float = 1.0,
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
     ) -> None:
         """Set up the schedule of the trained model, and the run that visits every timestep of it.
 
@@ -86,46 +97,51 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         """
         self._set_up()
 
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return defaults_of(KDPM2AncestralDiscreteScheduler)
+
     def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
-        config = self.config
-        _check.choice("noise", config.noise, NOISES)
+        options = self._options_of_run
+        _check.choice("noise", options.noise, NOISES)
         # Above 1 some steps would have one stage, and pipelines count on two.
-        eta = _check.number("eta", config.eta, 0, 1)
-        table = dpm2(self._schedule, steps, config.prediction_type, eta, config.s_noise)
-        if config.noise == "brownian" and not for_training:
+        eta = _check.number("eta", options.eta, 0, 1)
+        table = dpm2(self._schedule, steps, options.prediction_type, eta, options.s_noise)
+        if options.noise == "brownian" and not for_training:
             check_apart(table.sigmas, table.up)
         return table
 
-    def _forget_run(self) -> None:
-        super()._forget_run()
-        self._path: Brownian | None = None
-
     def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
-        if self.config.noise == "gaussian":
+        if self._options_of_run.noise == "gaussian":
             return super()._noise(stage, like, generator)
-        sigmas, step = self._table.sigmas, self._table.step[stage]
-        if self._path is None:
+        sigmas, step, path = self._table.sigmas, self._table.step[stage], self._run.noise
+        if path is None:
             seeds = drawn_seeds(generator, like.shape) if self._seeds is None or generator is not None else self._seeds
+        else:
+            seeds = path.seeds
+            if generator is not None:  # a path draws no more, but what is wrong is refused all the same
+                checked_generators(generator, like.shape)
+        if path is None or path.shape != like.shape:
             # From the largest sigma of any run, so that the path does not depend on this one's number of steps.
-            self._path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
-        elif generator is not None:
-            checked_generators(generator, like.shape)  # a path draws no more, but what is wrong is refused all the same
-        return self._path(sigmas[step], sigmas[step + 1])
+            path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
+            self._run = self._run._replace(noise=path)
+        noise: torch.Tensor = path(sigmas[step], sigmas[step + 1])
+        return noise
 
-    @property
+    @Buffer
     def sigmas_up(self) -> torch.Tensor:
         """Shape (2N+2,), float32: standard deviation of the noise that each step adds, laid out like `sigmas`."""
-        return held(np.append(self._table.up, 0.0))
+        return doubled(np.append(self._table.up, 0.0))
 
-    @property
+    @Buffer
     def sigmas_down(self) -> torch.Tensor:
         """Shape (2N+2,), float32: noise level to which each step goes before it adds noise, laid out like `sigmas`."""
-        return held(np.append(self._table.down, 0.0))
+        return doubled(np.append(self._table.down, 0.0))
 
-    @property
+    @Buffer
     def sigmas_interpol(self) -> torch.Tensor:
         """Shape (2N+2,), float32: the midpoint of the step from each sigma, laid out like `sigmas`."""
-        return held(np.append(self._table.mid, 0.0))
+        return doubled(np.append(self._table.mid, 0.0))
 
     def step(
         self,
@@ -147,15 +163,14 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
-            A pair's second is worked out when it is first read, which most pipelines never do.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
-                scheduler is then unchanged.
-            RuntimeError: Where a pair's second is read, if `sample` or `model_output` was changed in place before.
+            ValueError: If shapes or devices differ, if a run begins and `timestep` is not in the schedule, if it is
+                that of another stage, or if the sample that began the step was changed in place since. The scheduler
+                is then unchanged.
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)
-        pair = self._advance(model_output, timestep, sample, generator, return_dict)
+        pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2AncestralDiscreteSchedulerOutput(*pair) if return_dict else pair

@@ -44,9 +44,9 @@ class BatchedSchedulers:
         self._own = [copy.copy(scheduler) for scheduler in schedulers]
         self._stages = []
         for scheduler in self._own:
-            scheduler._forget_run()
-            self._stages.append(scheduler._begin_index or 0)
-        self._ends = [len(scheduler._table) for scheduler in self._own]
+            scheduler._step_index = None
+            self._stages.append(scheduler.begin_index or 0)
+        self._ends = [len(scheduler.table) for scheduler in self._own]
         self._kind: Kind | None = None
         self._previous: torch.Tensor | None = None
         self._held: DeviceTable | None = None
@@ -71,7 +71,7 @@ class BatchedSchedulers:
         device = self._own[0].timesteps.device
         every = zip(self._own, self._stages, self.finished, strict=True)
         return torch.tensor(
-            [0.0 if finished else own._table.stage_timesteps[stage] for own, stage, finished in every],
+            [0.0 if finished else own.table.stage_timesteps[stage] for own, stage, finished in every],
             dtype=torch.float32,
         ).to(device)
 
@@ -146,7 +146,7 @@ class BatchedSchedulers:
         """The noise that each scheduler would draw, 0 where it would draw none."""
         noise = None
         for number, (own, stage) in enumerate(zip(self._own, self._stages, strict=True)):
-            if stage < self._ends[number] and own._table.row(stage).noise:
+            if stage < self._ends[number] and own.table.row(stage).noise:
                 if noise is None:
                     noise = torch.zeros_like(model_output, dtype=working)
                 noise[number] = own._noise(stage, model_output[number : number + 1], generators[number])[0]
@@ -161,9 +161,9 @@ class BatchedSchedulers:
             return self._held
         tables = []
         for own, begins in zip(self._own, self._stages, strict=True):
-            held = update.on_device(own._table, torch.device("cpu"), dtype)
+            held = update.on_device(own.table, torch.device("cpu"), dtype)
             if begins:  # maybe on a midpoint, without an anchor
-                held.rows[begins, : len(COLUMNS) - 1] = torch.from_numpy(own._table.entry_rows[begins])
+                held.rows[begins, : len(COLUMNS) - 1] = torch.from_numpy(own.table.entry_rows[begins])
             tables.append(held)
         idle = torch.zeros(1, len(COLUMNS), dtype=tables[0].rows.dtype)
         idle[0, [COLUMNS.index(name) for name in ("scale", "x", "next_scale")]] = 1.0

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2.noise import Generators
-from kdpm2.schedulers._base import ArrayOrTensor, KDPM2Scheduler, KDPM2SchedulerOutput, held
+from kdpm2.schedulers._attributes import doubled
+from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
+from kdpm2.schedulers._buffers import Buffer, forget
+from kdpm2.schedulers._configuration import defaults_of
+from kdpm2.schedulers._noising import ArrayOrTensor
 from kdpm2.spacing import Steps
 from kdpm2.table import Churn, StageTable, dpm2
 
@@ -72,6 +76,13 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         s_churn: float = 0.0,
         s_tmin: float = 0.0,
         s_tmax: float | None = None,
+        snr_shift_scale: float = 1.0,
+        sample_space: str | None = None,
+        clip_sample: bool = False,
+        clip_sample_range: float = 1.0,
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        sample_max_value: float = 1.0,
     ) -> None:
         """Set up the schedule of the trained model, and the run that visits every timestep of it.
 
@@ -89,13 +100,17 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         """
         self._set_up()
 
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return defaults_of(KDPM2DiscreteScheduler)
+
     def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
-        config = self.config
-        s_churn = _check.number("s_churn", config.s_churn, 0, math.inf)
+        options = self._options_of_run
+        s_churn = _check.number("s_churn", options.s_churn, 0, math.inf)
         if for_training and not self._schedule.flow:
             s_churn = 0.0
-        churn = Churn(s_churn, config.s_tmin, math.inf if config.s_tmax is None else config.s_tmax)
-        return dpm2(self._schedule, steps, config.prediction_type, 0.0, config.s_noise, churn)
+        churn = Churn(s_churn, options.s_tmin, math.inf if options.s_tmax is None else options.s_tmax)
+        return dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
 
     def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
         """At a midpoint that of the step after it: so diffusers inpaints, in mid-run, and pictures are to be the same.
@@ -108,9 +123,18 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         return np.where(table.starts_step, table.stage_sigmas, table.sigmas[table.step + 1])[stages]
 
     @property
+    def _shows_stages(self) -> bool:
+        """For a flow; for one of multistep solvers in runs alone, as those show where steps start."""
+        return self._schedule.flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
+
+    def _run_begins_or_ends(self) -> None:
+        if self._schedule.flow:
+            forget(self, ("sigmas",))
+
+    @Buffer
     def sigmas_interpol(self) -> torch.Tensor:
         """Shape (2N+2,), float32: the midpoint of the step to each sigma, laid out like `sigmas`; 0 where none is."""
-        return held(np.append(0.0, self._table.mid))
+        return doubled(np.append(0.0, self._table.mid))
 
     def step(
         self,
@@ -132,15 +156,14 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
-            A pair's second is worked out when it is first read, which most pipelines never do.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If shapes or devices differ, or a run begins and `timestep` is not in the schedule. The
-                scheduler is then unchanged.
-            RuntimeError: Where a pair's second is read, if `sample` or `model_output` was changed in place before.
+            ValueError: If shapes or devices differ, if a run begins and `timestep` is not in the schedule, if it is
+                that of another stage, or if the sample that began the step was changed in place since. The scheduler
+                is then unchanged.
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)
-        pair = self._advance(model_output, timestep, sample, generator, return_dict)
+        pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2DiscreteSchedulerOutput(*pair) if return_dict else pair

@@ -1,0 +1,83 @@
+"""The state of a run along a table: one integer, one tensor, and where its noise stands.
+
+A run stands at a stage. Between the two stages of a step it holds the *anchor*, the sample at the start of the step.
+After the last stage nothing of it is left.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from kdpm2.table import Row, StageTable
+
+
+class Anchor:
+    """The sample at the start of a step: the caller's own tensor, in which changes are noticed, or a copy of it.
+
+    Args:
+        sample: The sample.
+        shared: Whether others may write to its memory without torch noticing.
+    """
+
+    __slots__ = ("_version", "tensor")
+
+    def __init__(self, sample: torch.Tensor, shared: bool = False) -> None:
+        # Of a view, changes of its neighbours count too; of what was made in inference mode, none do.
+        copied = shared or sample._is_view() or sample.is_inference()
+        self.tensor = sample.detach().clone() if copied else sample
+        self._version = None if copied else sample._version
+
+    def changed(self) -> bool:
+        """Whether the caller has changed the tensor in place."""
+        return self._version is not None and self.tensor._version != self._version
+
+    def __getstate__(self) -> tuple[torch.Tensor, bool]:
+        return self.tensor, self._version is not None
+
+    def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
+        self.tensor, watched = state
+        self._version = self.tensor._version if watched else None  # a copy's changes count anew
+
+
+class Run(NamedTuple):
+    """One run of a sampler, as it stands; what is done to it makes a new one."""
+
+    table: StageTable
+    stage: int | None = None
+    """The stage that is made next; None before the run begins."""
+    anchor: Anchor | None = None
+    """Between the two stages of a step; else None."""
+    noise: Any = None
+    """What the run draws its noise from, for whoever draws it; None until something is drawn."""
+
+    def row(self, stage: int, sample: torch.Tensor) -> Row:
+        """The coefficients of the stage that reads `sample`.
+
+        Raises:
+            ValueError: If the step began with a sample of another shape or device, or if that one was changed since.
+        """
+        if self.anchor is None:
+            return self.table.row(stage, False)
+        self.check(sample)
+        if self.anchor.changed():
+            raise ValueError(
+                "sample was changed in place since it began this step, which is finished from it: assign what step "
+                "returns rather than copy it into the sample, or pass step a clone of the sample"
+            )
+        return self.table.row(stage)
+
+    def check(self, sample: torch.Tensor) -> None:
+        """Raise ValueError if the step began with a sample of another shape or device."""
+        anchor = sample if self.anchor is None else self.anchor.tensor
+        if anchor.shape != sample.shape or anchor.device != sample.device:
+            raise ValueError(
+                f"sample must keep the shape and device that it had when this step began, {tuple(anchor.shape)} on "
+                f"{anchor.device}, got {tuple(sample.shape)} on {sample.device}: a batch may change between two steps"
+            )
+
+    def made(self, stage: int, sample: torch.Tensor, shared: bool = False) -> "Run":
+        """The run after `stage` was made from `sample`, whose memory may be `shared` with others."""
+        if stage + 1 == len(self.table.rows):
+            return Run(self.table)
+        anchor = None if self.table.is_last_of_step[stage] else Anchor(sample, shared)
+        return Run(self.table, stage + 1, anchor, self.noise)

@@ -1,0 +1,78 @@
+"""How a loop holds its samples: as x0 + σ·n, which it scales for the network, or divided by √(1+σ²), which it does not.
+
+diffusers' KDPM2 holds the first, and so must the loop around it: multiply the initial noise by `init_noise_sigma`, give
+the network what `scale_model_input` returns, and step the sample from before that. Loops that were written for DDPM or
+DDIM hold the second, and do none of this. With `sample_space="variance_preserving"` the scheduler does as they do.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from kdpm2.schedulers._attributes import Attributes
+from kdpm2.schedulers._configuration import logger
+from kdpm2.table import variance_preserving
+
+# With noise of this size and so many numbers, nobody takes the one for the other.
+_FAR_FROM_1, _ENOUGH_TO_TELL = 4.0, 16
+
+
+def no_tensor() -> object:
+    """A weak reference to no tensor."""
+    return None
+
+
+class InSampleSpace(Attributes):
+    """Which samples a run is given, and warnings of loops that mix them."""
+
+    is_scale_input_called = False
+    """Whether `scale_model_input` was called since the schedule was set."""
+
+    _scaled: Callable[[], object]
+    _scales_input: bool
+    _warned: set[str]
+
+    def _warn(self, message: str) -> None:
+        """Warn once a scheduler."""
+        if message not in self._warned:
+            self._warned.add(message)
+            logger.warning("%s: %s", type(self).__name__, message)
+
+    def _check_scaled(self, stage: int, sample: torch.Tensor) -> None:
+        """See whether the loop scales what the network reads, and steps the sample from before that."""
+        if self.is_scale_input_called:
+            if sample is self._scaled():
+                self._warn(
+                    "step was given the sample that scale_model_input returned, and the picture will be wrong: step "
+                    "the sample before scaling, or set sample_space='variance_preserving' for a loop that does so"
+                )
+        elif self._run.stage is None and stage == 0 and self._is_variance_preserving(sample):
+            self._hold_variance_preserving()
+            self._warn(
+                "step was called without scale_model_input, on noise of standard deviation 1, so samples are taken for "
+                "ones divided by √(1+σ²): set sample_space='variance_preserving' to say so"
+            )
+        else:
+            self._warn(
+                "step was called without scale_model_input, and the picture will be wrong: give the network what "
+                "scale_model_input returns, or set sample_space='variance_preserving' for a loop that never scales"
+            )
+
+    def _is_variance_preserving(self, sample: torch.Tensor) -> bool:
+        """Whether a run begins with standard normal noise, where noise of size σ was due.
+
+        That is so if the mean and the mean square are those of so many normal numbers, within four standard errors.
+        """
+        asked = self._options_of_run.sample_space is not None or self._schedule.family != "vp"
+        count = sample.numel()
+        if asked or sample.is_meta or count < _ENOUGH_TO_TELL or self._table.stage_sigmas[0] < _FAR_FROM_1:
+            return False
+        values = sample.detach().float()
+        mean, square = torch.stack([values.mean(), values.square().mean()]).tolist()
+        return bool(abs(mean) < 4 / count**0.5 and abs(square - 1) < 4 * (2 / count) ** 0.5)
+
+    def _hold_variance_preserving(self) -> None:
+        """Take the samples of this schedule's runs for variance-preserving ones."""
+        self._run = self._run._replace(table=variance_preserving(self._table))
+        self._in_variance_preserving, self._scales_input = True, False
+        self._scales.clear()
