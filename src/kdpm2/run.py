@@ -31,6 +31,10 @@ class Anchor:
         """Whether the caller has changed the tensor in place."""
         return self._version is not None and self.tensor._version != self._version
 
+    def like(self, sample: torch.Tensor) -> torch.Tensor:
+        """The anchor in the dtype of the sample that the step is finished with."""
+        return self.tensor if self.tensor.dtype is sample.dtype else self.tensor.to(sample.dtype)
+
     def __getstate__(self) -> tuple[torch.Tensor, bool]:
         return self.tensor, self._version is not None
 

@@ -33,9 +33,8 @@ COPY = "copy_"
 # every result once. First order: reads the sample and the network's output; writes the next sample and, for the
 # network, the same scaled. Midpoint: reads the network's output, the anchor and the noise; writes the same two.
 _STAGES = (2 + 2) + (3 + 2)
-MOVED = {"kdpm2": _STAGES, "kdpm2.sample": _STAGES}
-# Where the clean samples are read, they are written at each stage, for which the midpoint has to read its sample.
-MOVED_WITH_CLEAN = {"kdpm2": _STAGES + 1 + 2}
+# A scheduler returns the clean sample as well: it is written at each stage, and the midpoint reads its sample for it.
+MOVED = {"kdpm2": _STAGES + 1 + 2, "kdpm2.sample": _STAGES}
 
 _MOST_STEPS = 50
 _MOST_RUNS = 10  # where one is over before the caches are warm
@@ -55,10 +54,6 @@ def cases(repeats: int, quick: bool) -> Iterator[Case]:
                 name = f"pair {'x'.join(map(str, shape))} {dtype}, {how} its noise"
                 made = partial(works, shape, DTYPES[dtype], noise=noise)
                 yield Case(name, partial(measured, name, made, repeats, {} if noise else MOVED))
-    for shape in SIZES[:1] if quick else SIZES[::3]:
-        name = f"pair {'x'.join(map(str, shape))} float32, without its noise, clean samples read"
-        made = partial(works, shape, torch.float32, noise=False, clean=True)
-        yield Case(name, partial(measured, name, made, repeats, MOVED_WITH_CLEAN))
     name = f"pair {'x'.join(map(str, SIZES[0]))} float32, discrete"
     made = partial(works, SIZES[0], torch.float32, sampler="discrete")
     yield Case(name, partial(measured, name, made, repeats, {}))
@@ -90,7 +85,6 @@ def works(
     device: str = "cpu",
     noise: bool = True,
     sampler: str = "ancestral",
-    clean: bool = False,
 ) -> dict[str, Work]:
     """What each project does for a number of pairs, and a copy of one tensor to another.
 
@@ -100,8 +94,6 @@ def works(
         device: Where everything is.
         noise: Whether noise is drawn on the clock.
         sampler: "ancestral", or "discrete", which draws none.
-        clean: Whether the second of what `step` returns is read, the clean sample. kdpm2 makes it then; diffusers and
-            k-diffusion make it in any case. `kdpm2.sample` is left out.
     """
     steps = max(2, min(_MOST_STEPS, _ELEMENTS_IN_A_RUN // prod(shape)))
     runs = max(1, min(_MOST_RUNS, _ELEMENTS_IN_A_RUN // (steps * prod(shape))))
@@ -124,10 +116,7 @@ def works(
             for timestep in timesteps:
                 # Held until the next is made, as the variables of a pipeline hold it.
                 model_input = scheduler.scale_model_input(x, timestep)  # noqa: F841
-                results = scheduler.step(output, timestep, x, return_dict=False)
-                x = results[0]
-                if clean:
-                    results[1]
+                x = scheduler.step(output, timestep, x, return_dict=False)[0]
             return pairs
 
         return run

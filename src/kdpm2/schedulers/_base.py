@@ -349,7 +349,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             if self._scales_input:
                 self._check_scaled(stage, sample)
             row, anchor = self._run.row(stage, sample), self._run.anchor
-            start = None if anchor is None else anchor.tensor.to(sample.dtype)
+            start = None if anchor is None else anchor.like(sample)
             noise = self._noise(stage, model_output, generator) if row.noise else None
             if self._limits is None:
                 result = update.apply(row, sample, model_output, start, noise, into=noise)

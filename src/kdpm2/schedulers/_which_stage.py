@@ -40,22 +40,21 @@ class WhichStage:
     def __init__(self, timesteps: torch.Tensor, first: int = 0) -> None:
         self.timesteps = timesteps
         self.first = first
-        self._address = timesteps.data_ptr() - first * self._stride
         self._values: list[float] | None = None
         self._version = -1
         # Schedules that this one took the place of, and the place at which a run of theirs stood.
         self._replaced: deque[tuple[torch.Tensor, int | None]] = deque(maxlen=_REPLACED)
-        self._began_in = _memory(timesteps)
+        self._find()
 
-    @property
-    def _stride(self) -> int:
-        return self.timesteps.stride(0) * self.timesteps.element_size()
+    def _find(self) -> None:
+        """Note where the timesteps lie in memory."""
+        self._stride = self.timesteps.stride(0) * self.timesteps.element_size()
+        self._address = self.timesteps.data_ptr() - self.first * self._stride
+        self._began_in = _memory(self.timesteps)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # A copy's memory is elsewhere.
-        self._address = self.timesteps.data_ptr() - self.first * self._stride
-        self._began_in = _memory(self.timesteps)
+        self._find()  # a copy's memory is elsewhere
 
     def continues(self, before: "WhichStage") -> None:
         """Be another form of the same timesteps, by which a run may go on."""
