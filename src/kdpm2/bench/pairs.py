@@ -142,8 +142,7 @@ def works(
         function = k_diffusion.sample_dpm_2_ancestral if eta else k_diffusion.sample_dpm_2
         call = partial(function, lambda x, sigma: output, sample, on_device, disable=True)
         result["k-diffusion"] = prepared(of_function, call)
-    if not clean:
-        result["kdpm2.sample"] = prepared(of_function, partial(kdpm2.sample, denoiser, sample, sigmas, eta=eta))
+    result["kdpm2.sample"] = prepared(of_function, partial(kdpm2.sample, denoiser, sample, sigmas, eta=eta))
     result[COPY] = repeated(partial(torch.empty_like(sample).copy_, sample), steps)
     return result
 
