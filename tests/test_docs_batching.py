@@ -58,16 +58,18 @@ def test_a_server_that_is_killed_goes_on_from_its_snapshot(
     assert torch.equal(server["solver"].next_inputs().x, solver.next_inputs().x)
 
 
-def test_schedulers_in_one_batch_make_the_samples_that_each_makes() -> None:
-    names: dict[str, Any] = {"network": lambda x, timesteps: x * (timesteps / 1000).reshape(-1, 1, 1, 1)}
-    exec(BLOCKS[2], names)
-    for number, scheduler in enumerate(names["each"]):
-        generator = torch.Generator().manual_seed(number)
-        x = torch.randn(1, 4, 8, 8, generator=generator) * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps:
-            output = names["network"](scheduler.scale_model_input(x, timestep), timestep.reshape(1))
-            x = scheduler.step(output, timestep, x, generator=generator).prev_sample
-        torch.testing.assert_close(names["samples"][number], x[0], rtol=1e-4, atol=1e-4)
+def test_what_schedulers_were_set_to_is_drawn_as_each_draws_it(server: dict[str, Any]) -> None:
+    exec(BLOCKS[2], server)
+    for seed, (steps, eta) in enumerate([(10, 1.0), (25, 0.3)]):
+        scheduler = server["KDPM2AncestralDiscreteScheduler"](prediction_type="v_prediction", eta=eta)
+        scheduler.set_timesteps(steps)
+        scheduler.seed([seed])
+        x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            scaled = scheduler.scale_model_input(x, t)
+            output = server["unet"](scaled, t.reshape(1), torch.zeros(1, dtype=torch.long)).sample
+            x = scheduler.step(output.detach(), t, x).prev_sample
+        torch.testing.assert_close(server["samples"][seed], x[0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_page_has_the_code_that_is_tested() -> None:

@@ -106,6 +106,7 @@ class StageTable:
         entry_rows: Shape (S, 7): the same for a stage that begins a run, and so has no anchor; the same numbers where
             it starts a step.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
+        start: Standard deviation of the noise that a run starts from, that of churn included.
     """
 
     sigmas: Floats
@@ -119,6 +120,7 @@ class StageTable:
     rows: Floats
     entry_rows: Floats
     initial_noise: float
+    start: float
 
     def __len__(self) -> int:
         """The number of stages."""
@@ -220,6 +222,7 @@ def dpm2(
         return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
 
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
+    initial_noise = float(s_noise * churned_by[0]) if len(sigma) else 0.0
     churned = sigma > unchurned
     timesteps = (
         np.where(churned, steps.timestep(schedule, sigma), steps.timesteps) if churned.any() else steps.timesteps
@@ -235,7 +238,8 @@ def dpm2(
         stage_timesteps=per_stage(timesteps, steps.timestep(schedule, np.where(has_midpoint, mid, sigma))),
         rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
-        initial_noise=float(s_noise * churned_by[0]) if len(sigma) else 0.0,
+        initial_noise=initial_noise,
+        start=float(np.hypot(steps.sigmas[0], initial_noise)),
     )
 
 
@@ -257,7 +261,9 @@ def variance_preserving(table: StageTable) -> StageTable:
     # Of each column, in the order of Row: what it is multiplied by, and divided by.
     multiplied = np.array([one, made, made, made, made, one, one]).T
     divided = np.array([read, read, one, anchor, one, read, one]).T
-    return replace(table, rows=table.rows * multiplied / divided, entry_rows=table.entry_rows * multiplied / divided)
+    rows, entry_rows = (each * multiplied / divided for each in (table.rows, table.entry_rows))
+    # What is given to the first stage stands at its level, churn included.
+    return replace(table, rows=rows, entry_rows=entry_rows, initial_noise=0.0, start=1.0)
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from math import hypot
 from operator import ne
 from typing import Any, NamedTuple, TypeVar
 
@@ -253,7 +252,7 @@ class BatchedSolver:
         """Noise of the seed, at the first noise level, churn included."""
         generator = torch.Generator().manual_seed(request.seed)
         noise = torch.randn((1, *self._shape), generator=generator, dtype=self._dtype)[0]
-        return self._moved(noise.mul(hypot(table.sigmas[0], table.initial_noise)))
+        return self._moved(noise.mul(table.start))
 
     def _churned(self, table: StageTable, request: _Live, x: torch.Tensor) -> torch.Tensor:
         """A copy of the caller's sample, with the noise that churn adds before the first stage."""

@@ -116,13 +116,13 @@ class Attributes(Configured):
     @property
     def init_noise_sigma(self) -> torch.Tensor:
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
-        table = self._table
-        if self._schedule.flow or self._in_variance_preserving:
+        if self._schedule.flow:
             return torch.tensor(1.0, dtype=torch.float32)
-        top = np.hypot(table.sigmas[0], table.initial_noise)
+        start = self._table.start
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
         with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
-        return torch.tensor(np.hypot(top, 1) if with_data else top, dtype=torch.float32)
+        with_data = with_data and not self._in_variance_preserving
+        return torch.tensor(np.hypot(start, 1) if with_data else start, dtype=torch.float32)
 
     @property
     def begin_index(self) -> int | None:
