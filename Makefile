@@ -64,14 +64,14 @@ train: .venv/installed
 
 # A few minutes on a machine that does nothing else.
 bench: .venv/installed
-	$(BIN)/kdpm2 bench --json benchmarks/last.json --plot benchmarks/elements.png --markdown benchmarks/README.md \
+	$(BIN)/python -m benchmarks --json benchmarks/last.json --plot benchmarks/elements.png --markdown benchmarks/README.md \
 	    $(addprefix --gpu ,$(wildcard benchmarks/gpu.json)) --force
 
 # Some minutes, on a machine that does nothing else. One thread: where two wait for one another, a neighbour's work shows.
 batching: .venv/installed
-	$(BIN)/kdpm2 bench --only batching --threads 1 --json benchmarks/batching.json --force
-	$(BIN)/python docs/batching_figures.py benchmarks/batching.json
-	$(BIN)/python docs/batching_picture.py
+	$(BIN)/python -m benchmarks --only batching --threads 1 --json benchmarks/batching.json --force
+	$(BIN)/python -m docs.batching_figures benchmarks/batching.json
+	$(BIN)/python -m docs.batching_picture
 
 # What benchmarks/gpu.sh installs on a machine that has torch, Triton and NumPy, and no network.
 gpu-wheels: .venv/installed
@@ -83,7 +83,7 @@ gpu-wheels: .venv/installed
 
 pictures: .venv/installed
 	$(BIN)/python docs/pictures.py
-	$(BIN)/python docs/batching_picture.py
+	$(BIN)/python -m docs.batching_picture
 
 .venv/installed: constraints.txt
 .venv-oldest/installed: constraints-oldest.txt

@@ -1,4 +1,4 @@
-"""Write the figures of docs/batching.md, between its two markers, and draw its plot, from what `kdpm2 bench` wrote.
+"""Write the figures of docs/batching.md, between its markers, and draw its plot, from what `make batching` measured.
 
 `make batching` measures and calls it.
 """
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdpm2.bench import advance, report
-from kdpm2.bench.plot import draw_latencies
-from kdpm2.bench.serving import CONTINUOUS, NO_WAITING, STATIC
-from kdpm2.bench.timing import Record, Served, Time
+from benchmarks import advance, report
+from benchmarks.plot import draw_latencies
+from benchmarks.serving import CONTINUOUS, NO_WAITING, STATIC
+from benchmarks.timing import Record, Served, Time
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- figures: written by `make batching` -->", "<!-- end of the figures -->"

@@ -8,11 +8,10 @@ from typing import Any
 
 import matplotlib
 import torch
+from benchmarks import batching, serving
+from benchmarks.load import Request
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-
-from kdpm2.bench import batching, serving
-from kdpm2.bench.load import Request
 
 PICTURE = Path(__file__).parent / "figures" / "batching.png"
 PLACES = 4

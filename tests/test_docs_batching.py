@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks import advance, report, serving
+from benchmarks.timing import Served, Time
 from PIL import Image
 
 import kdpm2
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import advance, report, serving
-from kdpm2.bench.timing import Served, Time
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "batching.md").read_text(encoding="utf-8")
@@ -93,7 +93,9 @@ def results() -> report.Results:
         for name, rate in ((serving.CONTINUOUS, 24.0), (serving.NO_WAITING, 16.0), (serving.STATIC, 12.0))
     ]
     records = [record for case in cases for record in times(case, seconds)]
-    return report.Results("2030-01-03", "kdpm2 bench --only batching", 1, {"CPU": "Abacus"}, {}, [*records, *served])
+    return report.Results(
+        "2030-01-03", "python -m benchmarks --only batching", 1, {"CPU": "Abacus"}, {}, [*records, *served]
+    )
 
 
 HOW = ("without", "with")
@@ -121,7 +123,10 @@ def test_the_figures_are_those_of_the_run(figures: dict[str, Any], tmp_path: Pat
 def test_what_is_no_run_of_batching_changes_nothing(figures: dict[str, Any], tmp_path: Path) -> None:
     page, measured = tmp_path / "batching.md", tmp_path / "run.json"
     page.write_text(PAGE, encoding="utf-8")
-    for text, message in (("{}", "must be what kdpm2 bench --json writes"), (None, "must have the cases that begin")):
+    for text, message in (
+        ("{}", "must be what python -m benchmarks --json writes"),
+        (None, "must have the cases that begin"),
+    ):
         whole = results()
         other = report.Results(whole.date, "", 1, {}, {}, [])
         measured.write_text(report.as_json(other) if text is None else text, encoding="utf-8")

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from benchmarks.memory import peak
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import kdpm2
 from kdpm2 import graph, loop, noise_schedule, philox, sampling, spacing, update
-from kdpm2.bench.memory import peak
 from kdpm2.update import fused
 from tests.cuda_stand_in import graphs_on_the_cpu
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kdpm2.bench import machine
+from benchmarks import machine
 
 # Module and function of each part; those of the kernel need a GPU.
 PARTS = {

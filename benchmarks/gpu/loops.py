@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 import kdpm2
+from benchmarks import loops, pairs, projects
+from benchmarks.report import GPU_CASES, SYNCHRONISATIONS, as_dict
+from benchmarks.timing import nothing
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import loops, pairs, projects
-from kdpm2.bench.report import GPU_CASES, SYNCHRONISATIONS, as_dict
-from kdpm2.bench.timing import nothing
 
 REPEATS = 21
 STEPS = 25

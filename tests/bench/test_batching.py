@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import advance, batching, load, report, serving
+from benchmarks.__main__ import app
+from benchmarks.timing import Served, percentiles
 from typer.testing import CliRunner
-
-from kdpm2 import cli
-from kdpm2.bench import advance, batching, load, report, serving
-from kdpm2.bench.timing import Served, percentiles
 
 
 def test_arrivals_are_poisson() -> None:
@@ -141,8 +140,8 @@ def test_64_samples_are_at_64_stages_and_make_the_draws_of_a_batch_at_one(noise:
 def test_what_the_command_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "LOADS", (0.7,))
     files = tmp_path / "out.json", tmp_path / "out.md"
-    arguments = ["bench", "--quick", "--only", "batching", "--json", str(files[0]), "--markdown", str(files[1])]
-    result = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(cli.app, arguments)
+    arguments = ["--quick", "--only", "batching", "--json", str(files[0]), "--markdown", str(files[1])]
+    result = CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(app, arguments)
     assert result.exit_code == 0, result.output
     records = json.loads(files[0].read_text(encoding="utf-8"))["records"]
     served = [record for record in records if "latencies" in record]

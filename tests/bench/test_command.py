@@ -1,4 +1,4 @@
-"""`kdpm2 bench`, run as users run it, with few repeats and small sizes."""
+"""`python -m benchmarks`, run as users run it, with few repeats and small sizes."""
 
 import json
 import math
@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from benchmarks import cases
+from benchmarks.__main__ import app
 from PIL import Image
 from typer.testing import CliRunner, Result
-
-from kdpm2 import cli
-from kdpm2.bench import cases
 
 SCHEDULERS = ["diffusers", "kdpm2"]
 ALL = ["diffusers", "k-diffusion", "kdpm2", "kdpm2.sample"]
@@ -31,8 +30,8 @@ CASES = {
 CHOSEN = ["construct", "set_timesteps(10) disc", "pair 1x4x64x64 float32", "elements", "memory", "import the package"]
 
 
-def kdpm2(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(cli.app, arguments)
+def bench(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(app, arguments)
 
 
 class Run(NamedTuple):
@@ -58,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     }
     arguments = [word for option, path in files.items() for word in (f"--{option}", str(path))]
     arguments += [word for prefix in CHOSEN for word in ("--only", prefix)]
-    result = kdpm2("bench", "--quick", *arguments)
+    result = bench("--quick", *arguments)
     assert result.exit_code == 0, result.output
     results = json.loads(files["json"].read_text(encoding="utf-8"))
     return Run(result.output, results, files["markdown"].read_text(encoding="utf-8"), folder)
@@ -90,7 +89,7 @@ def test_the_header_says_on_what_and_with_what(run: Run) -> None:
     assert run.results["versions"]["diffusers"] == diffusers.__version__
     assert run.results["threads"] == torch.get_num_threads()
     assert all(run.results["machine"][name] in run.page for name in ("CPU", "cores", "memory"))
-    assert run.results["command"].startswith("kdpm2 bench --json ")
+    assert run.results["command"].startswith("python -m benchmarks --json ")
     assert run.results["command"] in run.page
 
 
@@ -146,12 +145,12 @@ def test_the_plot_has_a_line_for_every_project(run: Run) -> None:
 def test_nothing_is_overwritten_unless_told(tmp_path: Path) -> None:
     there = tmp_path / "there.json"
     there.write_bytes(b"of value")
-    arguments = ["bench", "--quick", "--only", "memory", "--json", str(there)]
-    refused = kdpm2(*arguments)
+    arguments = ["--quick", "--only", "memory", "--json", str(there)]
+    refused = bench(*arguments)
     assert refused.exit_code == 2
     assert "is there already; --force overwrites it" in refused.output
     assert there.read_bytes() == b"of value"
-    assert kdpm2(*arguments, "--force").exit_code == 0
+    assert bench(*arguments, "--force").exit_code == 0
     assert json.loads(there.read_text(encoding="utf-8"))["records"]
 
 
@@ -160,11 +159,11 @@ def test_what_ran_on_a_gpu_goes_into_the_page(tmp_path: Path) -> None:
     header = {"date": "2030-01-03", "machine": {"GPU": "Slide rule"}, "versions": {}}
     waits = [{"case": "kdpm2.sample", "waits": "none"}]
     gpu.write_text(json.dumps(header | {"parts": {"synchronisations": waits}}), encoding="utf-8")
-    arguments = ["bench", "--quick", "--only", "memory", "--markdown", str(page), "--gpu", str(gpu)]
-    assert kdpm2(*arguments).exit_code == 0
+    arguments = ["--quick", "--only", "memory", "--markdown", str(page), "--gpu", str(gpu)]
+    assert bench(*arguments).exit_code == 0
     assert "2030-01-03: GPU Slide rule" in page.read_text(encoding="utf-8")
     gpu.write_text(json.dumps(header), encoding="utf-8")
-    refused = kdpm2(*arguments, "--force")
+    refused = bench(*arguments, "--force")
     assert refused.exit_code == 2
     assert "must be a file that benchmarks/gpu.sh wrote" in refused.output
 
@@ -186,7 +185,7 @@ def test_wrong_options_are_refused(
     tmp_path: Path, arguments: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = kdpm2("bench", "--quick", *arguments.split())
+    result = bench("--quick", *arguments.split())
     assert result.exit_code == 2, result.output
     assert message in result.output
     assert "Traceback" not in result.output

@@ -9,8 +9,7 @@ import pytest
 from benchmarks.gpu import __main__ as parts
 from benchmarks.gpu import kernel
 from benchmarks.gpu import loops as on_gpu
-
-from kdpm2.bench.report import GPU_CASES, Results, markdown
+from benchmarks.report import GPU_CASES, Results, markdown
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import pytest
 import torch
-
-from kdpm2.bench.memory import peak
+from benchmarks.memory import peak
 
 
 def several() -> None:

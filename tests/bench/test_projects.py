@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
+from benchmarks import loops, pairs, report
 
 import kdpm2
-from kdpm2.bench import loops, pairs, report
 
 
 @pytest.mark.parametrize(

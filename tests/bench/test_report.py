@@ -1,15 +1,14 @@
 """The page, from results that are made up."""
 
 import pytest
-
-from kdpm2.bench.report import Results, line, markdown, number
-from kdpm2.bench.timing import Memory, Time
+from benchmarks.report import Results, line, markdown, number
+from benchmarks.timing import Memory, Time
 
 TIMES = [
     Time("construct ancestral", "diffusers", 0.08, 3, (0.07, 0.09)),
     Time("construct ancestral", "kdpm2", 0.0002, 3, (0.0001, 0.0003)),
 ]
-RESULTS = Results("2030-01-02", "kdpm2 bench --quick", 4, {"CPU": "Abacus"}, {"torch": "9.9"}, TIMES)
+RESULTS = Results("2030-01-02", "python -m benchmarks --quick", 4, {"CPU": "Abacus"}, {"torch": "9.9"}, TIMES)
 GPU = {
     "date": "2030-01-03",
     "machine": {"GPU": "Slide rule"},
@@ -29,7 +28,7 @@ GPU = {
 
 def test_the_page_says_on_what_it_was_measured() -> None:
     page = markdown(RESULTS)
-    for said in ("2030-01-02", "$ kdpm2 bench --quick\n", "on 4 threads", "CPU Abacus", "torch 9.9"):
+    for said in ("2030-01-02", "$ python -m benchmarks --quick\n", "on 4 threads", "CPU Abacus", "torch 9.9"):
         assert said in page
     assert "| construct ancestral | 80,000 (400) | 200 |" in page
     assert "No plot was drawn." in page

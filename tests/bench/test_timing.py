@@ -3,9 +3,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
-from kdpm2.bench import timing
-from kdpm2.bench.timing import Run, Work
+from benchmarks import timing
+from benchmarks.timing import Run, Work
 
 
 def test_projects_take_turns_and_only_runs_are_on_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels, `bench` measures what it costs."""
+"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels."""
 
 import signal
 import sys
@@ -6,14 +6,12 @@ from typing import NoReturn
 
 import typer
 
-from kdpm2.cli.bench import bench
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 app.command()(sample)
 app.command()(schedule)
-app.command()(bench)
 
 
 @app.callback()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from kdpm2.bench import batching, imports, loops, memory, pairs, schedulers
-from kdpm2.bench.timing import Case
+from benchmarks import batching, imports, loops, memory, pairs, schedulers
+from benchmarks.timing import Case
 
 REPEATS = 11
 _REPEATS_OF_IMPORTS = 5

@@ -19,9 +19,9 @@ from unittest import mock
 import torch
 
 import kdpm2
+from benchmarks import machine, projects
+from benchmarks.timing import Case, Run, Time, Work, nothing, repeated, side_by_side, summary
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import machine, projects
-from kdpm2.bench.timing import Case, Run, Time, Work, nothing, repeated, side_by_side, summary
 
 SIZES = [(1, 4, 64, 64), (1, 4, 128, 128), (8, 4, 128, 128), (16, 16, 128, 128)]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

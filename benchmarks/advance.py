@@ -16,11 +16,11 @@ from unittest import mock
 
 import torch
 
+from benchmarks import loops, projects
+from benchmarks.pairs import drawing_nothing
+from benchmarks.timing import Case, Run, Stopwatch, Time, Work, side_by_side, summary
 from kdpm2 import noise_schedule, spacing, update
 from kdpm2.batching import BatchedSolver
-from kdpm2.bench import loops, projects
-from kdpm2.bench.pairs import drawing_nothing
-from kdpm2.bench.timing import Case, Run, Stopwatch, Time, Work, side_by_side, summary
 from kdpm2.noise import gaussian_like
 from kdpm2.table import StageTable, dpm2
 

@@ -1,4 +1,4 @@
-"""`kdpm2 bench`: what kdpm2 costs on this machine, beside diffusers and k-diffusion."""
+"""`python -m benchmarks`: what kdpm2 costs on this machine, beside diffusers and k-diffusion."""
 
 import json
 import os
@@ -43,13 +43,13 @@ def bench(
         if path is not None:
             check(option, path, suffixes, force)
     if plot is not None and find_spec("matplotlib") is None:
-        refuse("--plot", "needs matplotlib: pip install kdpm2[plot]")
+        refuse("--plot", "needs matplotlib")
     on_gpu = None if gpu is None else _read(gpu)
 
     import torch  # a second of import time that --help need not wait for
 
-    from kdpm2.bench import cases, machine, pairs, report
-    from kdpm2.bench.timing import Record
+    from benchmarks import cases, machine, pairs, report
+    from benchmarks.timing import Record
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -77,7 +77,7 @@ def bench(
     words = [word for pair in as_arguments({k: v for k, v in given.items() if v is not None}) for word in pair if word]
     results = report.Results(
         date=date.today().isoformat(),
-        command=printable(shlex.join(["kdpm2", "bench", *words])),
+        command=printable(shlex.join(["python", "-m", "benchmarks", *words])),
         threads=torch.get_num_threads(),
         machine=machine.described(),
         versions=machine.versions(),
@@ -87,7 +87,7 @@ def bench(
         with written("--json", json_, force) as unfinished:
             unfinished.write_text(report.as_json(results), encoding="utf-8")
     if plot is not None:
-        from kdpm2.bench.plot import draw
+        from benchmarks.plot import draw
 
         with written("--plot", plot, force) as unfinished:
             draw(records, unfinished)
@@ -105,3 +105,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict) or not held.keys() >= {"date", "machine", "versions", "parts"}:
         refuse("--gpu", f"must be a file that benchmarks/gpu.sh wrote, got {path}")
     return held
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+app.command()(bench)
+
+if __name__ == "__main__":
+    app()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from kdpm2.bench.pairs import COPY, ELEMENTS_PREFIX
-from kdpm2.bench.serving import CONTINUOUS, NO_WAITING, STATIC
-from kdpm2.bench.timing import Record, Served, Time
+from benchmarks.pairs import COPY, ELEMENTS_PREFIX
+from benchmarks.serving import CONTINUOUS, NO_WAITING, STATIC
+from benchmarks.timing import Record, Served, Time
 
 # Okabe and Ito's colours, which the colour-blind tell apart, and markers for those who see none.
 _STYLES = {

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 
 import kdpm2
+from benchmarks import projects
+from benchmarks.policy import Policy
+from benchmarks.timing import Case, Run, Time, Work, nothing, side_by_side, summary
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import projects
-from kdpm2.bench.policy import Policy
-from kdpm2.bench.timing import Case, Run, Time, Work, nothing, side_by_side, summary
 
 STEPS = 25
 _REPEATS_OF_DIGITS = 5

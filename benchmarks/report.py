@@ -4,12 +4,12 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
-from kdpm2.bench.pairs import COPY, ELEMENTS_PREFIX
-from kdpm2.bench.timing import Memory, Record, Served, Time
+from benchmarks.pairs import COPY, ELEMENTS_PREFIX
+from benchmarks.timing import Memory, Record, Served, Time
 
 OURS = "kdpm2"
 # The columns of a table, in this order.
@@ -111,7 +111,9 @@ def read(text: str) -> Results:
         held = json.loads(text)
         return Results(**held | {"records": [_record(each) for each in held["records"]]})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the text must be what kdpm2 bench --json writes, got something else: {error}") from error
+        raise ValueError(
+            f"the text must be what python -m benchmarks --json writes, got something else: {error}"
+        ) from error
 
 
 def _record(fields: Mapping[str, Any]) -> Record:
@@ -157,7 +159,7 @@ def markdown(results: Results, picture: str | None = None, gpu: Mapping[str, Any
         table = section_table(section, results.records)
         if table:
             tables.append(f"### {section.title}\n\n{table}")
-    template = Template(files("kdpm2.bench").joinpath("template.md").read_text(encoding="utf-8"))
+    template = Template(Path(__file__).with_name("template.md").read_text(encoding="utf-8"))
     return template.substitute(
         date=results.date,
         command=results.command,

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 from time import perf_counter
 
-from kdpm2.bench import projects
-from kdpm2.bench.timing import Case, Time, summary
+from benchmarks import projects
+from benchmarks.timing import Case, Time, summary
 
 PYTHON = "import nothing: Python itself"
 _CLASS = projects.CLASS_NAMES["ancestral"]
@@ -44,7 +44,7 @@ def _measured(name: str, repeats: int) -> list[Time]:
 
 def _inside(statement: str) -> float:
     # k-diffusion is imported without its package, whose training code it would import too.
-    ready = "from kdpm2.bench import projects" if "projects" in statement else "pass"
+    ready = "from benchmarks import projects" if "projects" in statement else "pass"
     code = f"import time; {ready}; start = time.perf_counter(); {statement}; print(time.perf_counter() - start)"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 

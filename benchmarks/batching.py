@@ -1,4 +1,4 @@
-"""What continuous batching is worth: the digits model under load, each policy of `kdpm2.bench.serving` in turn.
+"""What continuous batching is worth: the digits model under load, each policy of `benchmarks.serving` in turn.
 
 Real time, and real calls of the network. The load is a share of what continuous batching can do at most, which is
 measured first: as many samples a call as a batch holds, in as many calls as requests have stages on average.
@@ -10,11 +10,11 @@ from statistics import fmean
 
 import torch
 
+from benchmarks import advance, load, loops
+from benchmarks.load import Request
+from benchmarks.serving import CONTINUOUS, POLICIES, Network, Policy, serve
+from benchmarks.timing import Case, Served, percentiles
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import advance, load, loops
-from kdpm2.bench.load import Request
-from kdpm2.bench.serving import CONTINUOUS, POLICIES, Network, Policy, serve
-from kdpm2.bench.timing import Case, Served, percentiles
 from kdpm2.table import StageTable, dpm2
 
 LOAD_PREFIX = "batching load "

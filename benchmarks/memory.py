@@ -11,9 +11,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 import kdpm2
+from benchmarks import projects
+from benchmarks.timing import Case, Memory
 from kdpm2 import noise_schedule, spacing
-from kdpm2.bench import projects
-from kdpm2.bench.timing import Case, Memory
 
 NAME = "memory of a 10-step loop"
 STEPS = 10

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.load import Request
 from kdpm2.batching import BatchedSolver, Finished
-from kdpm2.bench.load import Request
 from kdpm2.table import StageTable
 
 SHAPE = (1, 8, 8)

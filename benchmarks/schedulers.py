@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from kdpm2.bench import projects
-from kdpm2.bench.timing import Case, Time, repeated, side_by_side, summary
+from benchmarks import projects
+from benchmarks.timing import Case, Time, repeated, side_by_side, summary
 
 CURVES: dict[str, dict[str, bool]] = {
     "plain": {},
