@@ -1,7 +1,4 @@
-"""Write the figures of docs/batching.md, between its markers, and draw its plot, from what `make batching` measured.
-
-`make batching` measures and calls it.
-"""
+"""Write the figures of docs/batching.md, between its markers, and draw its plot, from what `make batching` measured."""
 
 import sys
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, spacing
+from kdpm2 import __version__ as kdpm2_version
 from kdpm2.cli import contact_sheet
 from kdpm2.cli import options as cli_options
 
@@ -49,7 +50,7 @@ def test_the_sheet_says_how_it_was_made_and_is_made_again(tmp_path: Path) -> Non
     first = sample(tmp_path / "a.png", *options.split())
     assert first.text["parameters"] == (  # type: ignore[attr-defined]
         "digits 7,1\nSteps: 5, Sampler: DPM2, Schedule type: Beta, CFG scale: 2.5, Seed: 3, Size: 8x8, "
-        "Model: kdpm2 digits, Version: kdpm2 0.1.0"
+        f"Model: kdpm2 digits, Version: kdpm2 {kdpm2_version}"
     )
     program, command, *arguments = shlex.split(first.text["command"])  # type: ignore[attr-defined]
     assert (program, command) == ("kdpm2", "sample")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import kdpm2
-from kdpm2 import Denoiser, noise_schedule, sampling
+from kdpm2 import Denoiser, noise_schedule, sampling, spacing
 from kdpm2.noise import Brownian, seeded
+from kdpm2.table import dpm2
 
 SIGMAS = sampling.get_sigmas_karras(6, 0.1, 10.0).double()
 FLOW_SIGMAS = torch.tensor([1.0, 0.9, 0.7, 0.45, 0.2, 0.05, 0.0], dtype=torch.float64)
@@ -343,3 +344,15 @@ def test_a_schedule_of_ones_own_may_change_between_runs() -> None:
         seen.clear()
         kdpm2.sample(Denoiser(network, schedule), start(), SIGMAS)
         assert seen[0] == float(SIGMAS[0]) * times
+
+
+def test_a_table_is_sampled_as_it_is() -> None:
+    schedule = noise_schedule.discrete()
+    steps = spacing.steps(schedule, 6)
+    denoiser = kdpm2.Denoiser(lambda x, t: 0.1 * x, schedule)
+    x = torch.randn(2, 3, dtype=torch.float64) * float(steps.sigmas[0])
+    table = dpm2(schedule, steps, eta=0.4, s_noise=1.1)
+    made = kdpm2.sample(denoiser, x, table, seeds=1)
+    assert torch.equal(made, kdpm2.sample(denoiser, x, steps.sigmas, eta=0.4, s_noise=1.1, seeds=1))
+    with pytest.raises(ValueError, match="eta and s_noise must be 1 with a table, which has its own"):
+        kdpm2.sample(denoiser, x, table, eta=0.4)

@@ -100,7 +100,7 @@ def _levels(schedule: NoiseSchedule, x: torch.Tensor, sigma: Any) -> NDArray[np.
     if sigma.shape not in ((), (1,), x.shape[:1]):
         raise ValueError(f"sigma must have the shape ({len(x)},) or () for x of {len(x)}, got {tuple(sigma.shape)}")
     levels = _check.numbers("sigma", sigma.reshape(-1), most=max(len(x), 1))
-    high = 1 + 1e-6 if schedule.flow else _check.LARGEST
+    high = schedule.largest * (1 + 1e-6)  # a level may have been rounded on its way
     wrong = levels[~((levels >= _check.SMALLEST) & (levels <= high))]
     if len(wrong):
         raise ValueError(

@@ -75,6 +75,11 @@ class NoiseSchedule(ABC):
     def timestep(self, sigma: ArrayLike) -> Floats:
         """What the network is conditioned on at each positive noise level."""
 
+    @property
+    def largest(self) -> float:
+        """The largest noise level that a sample may have, trained or not."""
+        return 1.0 if self.flow else _check.LARGEST
+
     def alpha(self, sigma: ArrayLike) -> Floats:
         """What the data is multiplied by at each noise level."""
         return np.ones_like(_check.elements("sigma", sigma))

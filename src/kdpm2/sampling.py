@@ -27,8 +27,7 @@ from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Noise, Run
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
 from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, SigmaConditioned, VariancePreserving
-from kdpm2.spacing import Steps
-from kdpm2.table import LARGEST_SCALE, Churn, StageTable, dpm2
+from kdpm2.table import LARGEST_SCALE, Churn, StageTable, asked_for
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
@@ -44,7 +43,7 @@ _LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 num
 def sample(
     denoiser: Network,
     x: torch.Tensor,
-    sigmas: Sigmas,
+    sigmas: Sigmas | StageTable,
     *,
     eta: float = 1.0,
     s_noise: float = 1.0,
@@ -62,7 +61,8 @@ def sample(
         denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean sample.
         x: Shape (B, ...), floating point: samples at the first noise level, for most models `sigmas[0]` times standard
             normal noise.
-        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0. One sigma is no step.
+        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0. One sigma is no step. Or a
+            `kdpm2.table.StageTable`: any sampler, with its own eta and s_noise.
         eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
         s_noise: Scale of the noise, at least 0.
         seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
@@ -88,10 +88,10 @@ def sample(
         ValueError: If an argument is out of range, or contradicts another.
     """
     model = _called(denoiser, flow, callback, "conditioning", conditioning)
-    levels = _checked_levels(model, x, sigmas, eta)
+    _check_samples(x)
     eta = _check.number("eta", eta, 0, LARGEST_SCALE)
     s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
-    table = _table(model.schedule, levels, model.prediction_type, eta, s_noise)
+    table = _table(model.schedule, sigmas, model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
@@ -142,12 +142,12 @@ def sample_dpm_2_ancestral(
     """
     denoiser = _called(model, None, callback, "extra_args", extra_args)
     _check_bar(disable)
-    levels = _checked_levels(denoiser, x, sigmas, eta)
-    table = dpm2(denoiser.schedule, _steps(denoiser.schedule, levels), denoiser.prediction_type, eta, s_noise)
+    _check_samples(x)
+    table = asked_for(denoiser.schedule, sigmas, denoiser.prediction_type, eta, s_noise)
     if noise_sampler is not None and not callable(noise_sampler):
         raise TypeError(f"noise_sampler must be callable or None, got {_check.shown(noise_sampler)}")
     kind = kind_of("x", x)
-    given = torch.from_numpy(levels).to(x.device, torch.promote_types(x.dtype, torch.float32))
+    given = torch.from_numpy(table.sigmas).to(x.device, torch.promote_types(x.dtype, torch.float32))
 
     def draw(step: int) -> torch.Tensor:
         if noise_sampler is None:
@@ -198,8 +198,9 @@ def sample_dpm_2(
     """
     denoiser = _called(model, None, callback, "extra_args", extra_args)
     _check_bar(disable)
-    steps = _steps(denoiser.schedule, _checked_levels(denoiser, x, sigmas, 0.0))
-    table = dpm2(denoiser.schedule, steps, denoiser.prediction_type, 0.0, s_noise, Churn(s_churn, s_tmin, s_tmax))
+    _check_samples(x)
+    churn = Churn(s_churn, s_tmin, s_tmax)
+    table = asked_for(denoiser.schedule, sigmas, denoiser.prediction_type, 0.0, s_noise, churn)
     churned = bool(table.adds_noise.any()) or table.initial_noise > 0
 
     def draw(step: int) -> torch.Tensor:
@@ -228,40 +229,23 @@ def _noise(kind: str, seeds: int | list[int] | None, x: torch.Tensor, table: Sta
 
 
 def _table(
-    schedule: NoiseSchedule, levels: NDArray[np.float64], prediction_type: str, eta: float, s_noise: float
+    schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: float, s_noise: float
 ) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
-    if type(schedule) in _LASTING:
-        return _kept_table(schedule, levels.tobytes(), prediction_type, eta, s_noise)
-    return dpm2(schedule, _steps(schedule, levels), prediction_type, eta, s_noise)
+    if isinstance(sigmas, StageTable) or type(schedule) not in _LASTING:
+        return asked_for(schedule, sigmas, prediction_type, eta, s_noise)
+    return _kept_table(schedule, _check.numbers("sigmas", sigmas).tobytes(), prediction_type, eta, s_noise)
 
 
 @lru_cache(maxsize=16)
 def _kept_table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: float, s_noise: float) -> StageTable:
-    return dpm2(schedule, _steps(schedule, np.frombuffer(levels)), prediction_type, eta, s_noise)
+    return asked_for(schedule, np.frombuffer(levels), prediction_type, eta, s_noise)
 
 
-def _steps(schedule: NoiseSchedule, levels: NDArray[np.float64]) -> Steps:
-    return Steps(levels, schedule.timestep(levels[:-1]))
-
-
-def _checked_levels(model: Denoiser, x: Any, sigmas: Any, eta: float) -> NDArray[np.float64]:
-    """The sigmas of a run whose caller gives them; they may rise where nothing is random."""
+def _check_samples(x: Any) -> None:
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.ndim:
         raise TypeError(f"x must be a floating-point tensor of shape (B, ...), got {_check.shown(x)}")
     floating("x", x)
-    levels = _check.numbers("sigmas", sigmas)
-    high = 1.0 if model.schedule.flow else _check.LARGEST
-    started = levels if levels[-1] else levels[:-1]
-    if not np.all((started >= _check.SMALLEST) & (started <= high)):
-        raise ValueError(
-            f"sigmas must be finite numbers above 0, from {_check.SMALLEST:g} and at most {high:g}, the last of which "
-            f"may be 0, "
-            f"got {_check.shown(levels.tolist())}"
-        )
-    if np.any(np.diff(levels) > 0) and _check.number("eta", eta):
-        raise ValueError(f"sigmas must not rise unless eta is 0, got {_check.shown(levels.tolist())}")
-    return levels
 
 
 def _called(model: Network, flow: bool | None, callback: Any, conditioning_name: str, conditioning: Any) -> Denoiser:

@@ -262,7 +262,7 @@ def custom(
         raise ValueError("sigmas or timesteps must be given, got neither")
     told = None if sigmas is None or timesteps is None else _check.numbers("timesteps", timesteps)
     if sigmas is not None:
-        name, levels = "sigmas", _decreasing("sigmas", sigmas, 0.0, 1.0 if schedule.flow else _check.LARGEST)
+        name, levels = "sigmas", _decreasing("sigmas", sigmas, 0.0, schedule.largest)
     else:
         name, low, high = "timesteps", *_timestep_range(schedule)
         given = _decreasing("timesteps", timesteps, low, high)
@@ -288,6 +288,30 @@ def custom(
     final = levels[-1] if final_sigmas_type == "sigma_min" and not ends_at_zero else 0.0
     steps = _ending(levels, conditioned_on, final)
     return steps if told is None else ToldSteps(*steps)
+
+
+def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_rise: bool = False) -> Steps:
+    """Steps between the sigmas that a caller gives, taken as they are: not shifted, and on no curve.
+
+    Args:
+        schedule: What the model was trained on.
+        sigmas: Shape (N+1,): where the steps start, and the end, which may be 0. One sigma is no step.
+        may_rise: Whether they may rise, as they may where nothing is random.
+
+    Raises:
+        TypeError: If `sigmas` holds no numbers.
+        ValueError: If one is out of range, or they rise and may not.
+    """
+    levels = _check.numbers("sigmas", sigmas)
+    started = levels if levels[-1] else levels[:-1]
+    if not np.all((started >= _check.SMALLEST) & (started <= schedule.largest)):
+        raise ValueError(
+            f"sigmas must be finite numbers above 0, from {_check.SMALLEST:g} and at most {schedule.largest:g}, "
+            f"the last of which may be 0, got {_check.shown(levels.tolist())}"
+        )
+    if not may_rise and np.any(np.diff(levels) > 0):
+        raise ValueError(f"sigmas must not rise unless eta is 0, got {_check.shown(levels.tolist())}")
+    return Steps(levels, schedule.timestep(levels[:-1]))
 
 
 def _spaced(

@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 from kdpm2 import _check
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.prediction import affine, input_scale
-from kdpm2.spacing import Steps
+from kdpm2.spacing import Steps, given
 
 Floats = NDArray[np.float64]
 
@@ -164,6 +164,37 @@ class StageTable:
     def _starts_step(self) -> list[bool]:
         starts: list[bool] = self.starts_step.tolist()
         return starts
+
+
+def asked_for(
+    schedule: NoiseSchedule,
+    sigmas: Any,
+    prediction_type: str,
+    eta: float = 1.0,
+    s_noise: float = 1.0,
+    churn: "Churn | None" = None,
+) -> StageTable:
+    """The sampler that a caller asks for.
+
+    Args:
+        schedule: What the model was trained on.
+        sigmas: Where the steps start, and the end, as `kdpm2.spacing.given` takes them; or a `StageTable`, which stays
+            as it is.
+        prediction_type: As in `dpm2`.
+        eta: As in `dpm2`.
+        s_noise: As in `dpm2`.
+        churn: As in `dpm2`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or a table comes with an `eta` or `s_noise`, which it has already.
+    """
+    if isinstance(sigmas, StageTable):
+        if (eta, s_noise) != (1.0, 1.0):
+            raise ValueError("eta and s_noise must be 1 with a table, which has its own, got something else")
+        return sigmas
+    steps = given(schedule, sigmas, may_rise=not _check.number("eta", eta, 0, LARGEST_SCALE))
+    return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
 
 
 def dpm2(

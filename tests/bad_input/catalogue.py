@@ -251,6 +251,16 @@ SET_TIMESTEPS: dict[str, Case] = {
     **each(set_timesteps, "shift", [3.0], "unexpected keyword argument 'NAME'"),
 }
 
+# Refused between the two stages of a step; between two steps a batch may change.
+IN_STEP: dict[str, Case] = {
+    **each(
+        step_both,
+        "sample",
+        {"turned": X.T, "empty": X[:0], "a part": X[:1]},
+        "NAME must keep the shape and device that it had when this step began",
+    ),
+}
+
 STEP: dict[str, Case] = {
     **{
         id_: case
@@ -280,12 +290,7 @@ STEP: dict[str, Case] = {
     ),
     **each(step, "model_output", {"one": X[:1], "none": X[:0]}, r"NAME must have the shape of sample, \(2, 3\), got"),
     **each(step, "model_output", {"elsewhere": X.to("meta")}, "NAME must be on the device of sample, cpu, got meta"),
-    **each(
-        step_both,
-        "sample",
-        {"turned": X.T, "empty": X[:0], "a part": X[:1]},
-        "NAME must keep the shape and device that it had when this step began",
-    ),
+    **IN_STEP,
     **{
         id_: case
         for call in (step, scale_model_input)

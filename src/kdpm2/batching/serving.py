@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -16,8 +15,7 @@ from kdpm2 import _check
 from kdpm2._check_tensor import is_dense
 from kdpm2.batching.solver import BatchedSolver
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
-from kdpm2.spacing import Steps
-from kdpm2.table import LARGEST_SCALE, StageTable, dpm2
+from kdpm2.table import StageTable, asked_for
 
 _DEEPEST = 8
 
@@ -195,21 +193,8 @@ def _table(denoiser: Denoiser, request: Request) -> StageTable:
             "table must be given without sigmas, or sigmas without a table, got "
             + ("both" if request.table is not None else "neither")
         )
-    if request.table is not None:
-        if (request.eta, request.s_noise) != (1.0, 1.0):
-            raise ValueError("eta and s_noise must be 1 with a table, which has its own, got something else")
-        return request.table
-    levels = _check.numbers("sigmas", request.sigmas)
-    started = levels if levels[-1] else levels[:-1]
-    high = 1.0 if denoiser.schedule.flow else _check.LARGEST
-    falling = bool(np.all(np.diff(levels) <= 0)) or not _check.number("eta", request.eta, 0, LARGEST_SCALE)
-    if not (falling and np.all((started >= _check.SMALLEST) & (started <= high))):
-        raise ValueError(
-            f"sigmas must be numbers from {_check.SMALLEST:g} to {high:g}, the last of which may be 0, and must not "
-            f"rise unless eta is 0, got {_check.shown(levels.tolist())}"
-        )
-    steps = Steps(levels, denoiser.schedule.timestep(levels[:-1]))
-    return dpm2(denoiser.schedule, steps, denoiser.prediction_type, request.eta, request.s_noise)
+    asked: Any = request.sigmas if request.table is None else request.table
+    return asked_for(denoiser.schedule, asked, denoiser.prediction_type, request.eta, request.s_noise)
 
 
 def _tensor(name: Any, value: Any, depth: int) -> Any:
