@@ -46,11 +46,11 @@ def kind_of(name: str, value: object) -> Kind:
 def alike(a: Any, b: Any) -> bool:
     """Whether these are two dense floating-point tensors of one shape on one device: what every stage has to check."""
     try:
-        return bool(
+        return (
             a.shape == b.shape
             and a.device == b.device
             and a.dtype in FLOATING
-            and b.dtype in FLOATING
+            and (b.dtype is a.dtype or b.dtype in FLOATING)
             and a.layout is b.layout is torch.strided
             and isinstance(a, torch.Tensor)
             and isinstance(b, torch.Tensor)

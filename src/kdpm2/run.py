@@ -17,30 +17,26 @@ class Anchor:
     Args:
         sample: The sample.
         shared: Whether others may write to its memory without torch noticing.
+
+    Attributes:
+        tensor: The sample.
+        version: How many changes torch had counted when the step began; None for a copy, which nobody changes.
     """
 
-    __slots__ = ("_version", "tensor")
+    __slots__ = ("tensor", "version")
 
     def __init__(self, sample: torch.Tensor, shared: bool = False) -> None:
         # Of a view, changes of its neighbours count too; of what was made in inference mode, none do.
         copied = shared or sample._is_view() or sample.is_inference()
         self.tensor = sample.detach().clone() if copied else sample
-        self._version = None if copied else sample._version
-
-    def changed(self) -> bool:
-        """Whether the caller has changed the tensor in place."""
-        return self._version is not None and self.tensor._version != self._version
-
-    def like(self, sample: torch.Tensor) -> torch.Tensor:
-        """The anchor in the dtype of the sample that the step is finished with."""
-        return self.tensor if self.tensor.dtype is sample.dtype else self.tensor.to(sample.dtype)
+        self.version = None if copied else sample._version
 
     def __getstate__(self) -> tuple[torch.Tensor, bool]:
-        return self.tensor, self._version is not None
+        return self.tensor, self.version is not None
 
     def __setstate__(self, state: tuple[torch.Tensor, bool]) -> None:
         self.tensor, watched = state
-        self._version = self.tensor._version if watched else None  # a copy's changes count anew
+        self.version = self.tensor._version if watched else None  # a copy's changes count anew
 
 
 class Run(NamedTuple):
@@ -60,15 +56,18 @@ class Run(NamedTuple):
         Raises:
             ValueError: If the step began with a sample of another shape or device, or if that one was changed since.
         """
-        if self.anchor is None:
-            return self.table.row(stage, False)
-        self.check(sample)
-        if self.anchor.changed():
+        anchor = self.anchor
+        if anchor is None:
+            return self.table.rows_entered[stage]
+        tensor = anchor.tensor
+        if tensor.shape != sample.shape or tensor.device != sample.device:
+            self.check(sample)
+        if anchor.version is not None and tensor._version != anchor.version:
             raise ValueError(
                 "sample was changed in place since it began this step, which is finished from it: assign what step "
                 "returns rather than copy it into the sample, or pass step a clone of the sample"
             )
-        return self.table.row(stage)
+        return self.table.rows_anchored[stage]
 
     def check(self, sample: torch.Tensor) -> None:
         """Raise ValueError if the step began with a sample of another shape or device."""

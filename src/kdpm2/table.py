@@ -150,20 +150,18 @@ class StageTable:
 
     def row(self, stage: int, anchored: bool = True) -> Row:
         """The coefficients of `stage` as Python floats; `anchored=False` if the run begins with it."""
-        return (self._rows if anchored or self._starts_step[stage] else self._entry_rows)[stage]
+        return (self.rows_anchored if anchored else self.rows_entered)[stage]
 
     @cached_property
-    def _rows(self) -> list[Row]:
+    def rows_anchored(self) -> list[Row]:
+        """The coefficients of every stage, as Python's own numbers."""
         return [Row._make(row) for row in self.rows.tolist()]
 
     @cached_property
-    def _entry_rows(self) -> list[Row]:
-        return [Row._make(row) for row in self.entry_rows.tolist()]
-
-    @cached_property
-    def _starts_step(self) -> list[bool]:
-        starts: list[bool] = self.starts_step.tolist()
-        return starts
+    def rows_entered(self) -> list[Row]:
+        """The same for stages that have no anchor, since they start a step or the run."""
+        entered = np.where(self.starts_step[:, None], self.rows, self.entry_rows)
+        return [Row._make(row) for row in entered.tolist()]
 
 
 def asked_for(

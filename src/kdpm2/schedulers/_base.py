@@ -283,7 +283,8 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
 
     def _stage(self, timestep: Timestep) -> int:
         """The stage that a call is about: where a run begins, or where it stands."""
-        self._look()
+        if self._watched or self.__dict__["timesteps"] is not self._which.timesteps:
+            self._look()
         stage = self._run.stage
         if stage is None:
             self._run_begins_or_ends()
@@ -308,27 +309,29 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         """
         if isinstance(sample, ARRAY):
             return self.scale_model_input(from_array("sample", sample), timestep).numpy()
-        seen = getattr(sample, "dtype", None) in self._scales and sample.layout is torch.strided
-        if not seen or sample.is_nested:
+        try:
+            scales = self._scales[sample.dtype]
+            known = sample.layout is torch.strided and not sample.is_nested
+        except (AttributeError, KeyError):
+            known = False
+        if not known:
             kind_of("sample", sample)
-        with self._lock:
-            stage = self._stage(timestep)
-            scales = self._scales.get(sample.dtype)
-            if scales is None:
-                scales = self._scales[sample.dtype] = update.input_scales(self._table, sample.dtype)
-            scaled = sample.mul(scales[stage])
-            if not sample.ndim:  # of two tensors without dimensions, the wider dtype is the product's
-                scaled = scaled.to(sample.dtype)
-            if self._run.stage is None:
-                self._run = self._run._replace(stage=stage)
-            self.is_scale_input_called = True
-            if self._scales_input:
-                if sample is self._scaled():
-                    self._warn(
-                        "scale_model_input was given what it returned, which is scaled twice, and the picture will be "
-                        "wrong: give it the sample that step returned"
-                    )
-                self._scaled = weakref.ref(scaled)
+        stage = self._stage(timestep)  # which may have changed the table, and so the scales
+        if not known or self._scales.get(sample.dtype) is not scales:
+            scales = self._scales[sample.dtype] = update.input_scales(self._table, sample.dtype)
+        scaled = sample.mul(scales[stage])
+        if not sample.ndim:  # of two tensors without dimensions, the wider dtype is the product's
+            scaled = scaled.to(sample.dtype)
+        if self._run.stage is None:
+            self._run = self._run._replace(stage=stage)
+        self.is_scale_input_called = True
+        if self._scales_input:
+            if sample is self._scaled():
+                self._warn(
+                    "scale_model_input was given what it returned, which is scaled twice, and the picture will be "
+                    "wrong: give it the sample that step returned"
+                )
+            self._scaled = weakref.ref(scaled)
         return scaled
 
     def _advance(
@@ -346,10 +349,12 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             check_like("model_output", model_output, "sample", kind)
         with self._lock:
             stage = self._stage(timestep)
-            if self._scales_input:
+            if self._scales_input and (not self.is_scale_input_called or sample is self._scaled()):
                 self._check_scaled(stage, sample)
             row, anchor = self._run.row(stage, sample), self._run.anchor
-            start = None if anchor is None else anchor.like(sample)
+            start = None if anchor is None else anchor.tensor
+            if start is not None and start.dtype is not sample.dtype:
+                start = start.to(sample.dtype)
             noise = self._noise(stage, model_output, generator) if row.noise else None
             if self._limits is None:
                 result = update.apply(row, sample, model_output, start, noise, into=noise)

@@ -41,11 +41,10 @@ class InSampleSpace(Attributes):
     def _check_scaled(self, stage: int, sample: torch.Tensor) -> None:
         """See whether the loop scales what the network reads, and steps the sample from before that."""
         if self.is_scale_input_called:
-            if sample is self._scaled():
-                self._warn(
-                    "step was given the sample that scale_model_input returned, and the picture will be wrong: step "
-                    "the sample before scaling, or set sample_space='variance_preserving' for a loop that does so"
-                )
+            self._warn(
+                "step was given the sample that scale_model_input returned, and the picture will be wrong: step "
+                "the sample before scaling, or set sample_space='variance_preserving' for a loop that does so"
+            )
         elif self._run.stage is None and stage == 0 and self._is_variance_preserving(sample):
             self._hold_variance_preserving()
             self._warn(

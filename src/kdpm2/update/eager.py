@@ -57,6 +57,12 @@ def apply(
     """
     if on_gpu(sample) and kernel_serves(*_present(sample, model_output, anchor, noise)):
         return fused.apply(row, sample, model_output, anchor, noise)
+    dtype = sample.dtype
+    if dtype is torch.float32 and model_output.dtype is dtype and (noise is None or noise.dtype is dtype):
+        if into is not None and not _may_write(sample, model_output, anchor):
+            into = None
+        advanced = _advanced(row, sample, model_output, anchor, noise, into)
+        return advanced, _sum(row.denoised_x, sample, row.denoised_model, model_output)
     return advance(row, sample, model_output, anchor, noise, into), denoised(row, sample, model_output)
 
 
