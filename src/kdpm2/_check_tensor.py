@@ -51,9 +51,7 @@ def alike(a: Any, b: Any) -> bool:
             and a.device == b.device
             and a.dtype in FLOATING
             and (b.dtype is a.dtype or b.dtype in FLOATING)
-            and a.layout is b.layout is torch.strided
-            and isinstance(a, torch.Tensor)
-            and isinstance(b, torch.Tensor)
+            and a.layout is b.layout is torch.strided  # which nothing but tensors have
         )
     except (AttributeError, RuntimeError, TypeError):  # no tensor, or a nested one, which has no shape
         return False

@@ -108,6 +108,20 @@ def test_an_edit_is_saved_and_handed_on_before_it_takes_effect(cls: Any, tmp_pat
 
 
 @each_class
+def test_what_the_network_predicts_counts_from_the_next_run_on(cls: Any) -> None:
+    """As in diffusers' classes, which read it at every step."""
+    scheduler, theirs = made(cls), getattr(diffusers, cls.__name__)()
+    theirs.set_timesteps(5)
+    x, output = torch.randn(2, 3) * 10, torch.randn(2, 3)
+    samples = []
+    for each in (scheduler, theirs):
+        each.register_to_config(prediction_type="v_prediction")
+        each.scale_model_input(x, each.timesteps[0])
+        samples.append(each.step(output, each.timesteps[0], x).prev_sample)
+    torch.testing.assert_close(samples[0], samples[1], rtol=1e-4, atol=1e-5)
+
+
+@each_class
 def test_a_change_that_cannot_be_used_is_refused_and_the_run_goes_on(cls: Any) -> None:
     scheduler = made(cls)
     timesteps = scheduler.timesteps

@@ -72,7 +72,7 @@ def test_a_tensor_that_was_read_is_the_one_that_is_held(cls: Any) -> None:
 
 
 @each_class
-@pytest.mark.parametrize("how", ["in place", "assigned", "levels alone"])
+@pytest.mark.parametrize("how", ["in place", "through NumPy", "assigned", "levels alone"])
 def test_edited_sigmas_are_where_the_run_goes(cls: Any, how: str) -> None:
     levels = [10.0, 4.0, 2.0, 0.5, 0.0]
     scheduler, custom = made(cls), made(cls)
@@ -80,6 +80,8 @@ def test_edited_sigmas_are_where_the_run_goes(cls: Any, how: str) -> None:
     layout = torch.tensor([10.0, 4, 4, 2, 2, 0.5, 0.5, 0, 0, 0])
     if how == "in place":
         scheduler.sigmas.copy_(layout)
+    elif how == "through NumPy":
+        scheduler.sigmas.numpy()[:] = layout.numpy()
     else:
         scheduler.sigmas = layout if how == "assigned" else torch.tensor(levels)
     custom.set_timesteps(sigmas=levels, timesteps=told[::2].tolist())

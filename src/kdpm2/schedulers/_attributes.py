@@ -27,9 +27,10 @@ from kdpm2.noise_schedule import NoiseSchedule, VariancePreserving
 from kdpm2.run import Run
 from kdpm2.schedulers._buffers import Buffer, edits, keep
 from kdpm2.schedulers._configuration import Configured
+from kdpm2.schedulers._options import is_flow
 from kdpm2.schedulers._which_stage import Timestep, WhichStage
 from kdpm2.spacing import Steps, ToldSteps
-from kdpm2.table import StageTable
+from kdpm2.table import StageTable, variance_preserving
 
 OF_MODEL = ("betas", "alphas", "alphas_cumprod", "log_sigmas")
 OF_TABLE = ("sigmas", "sigmas_interpol", "sigmas_up", "sigmas_down")
@@ -234,7 +235,7 @@ class Attributes(Configured):
 
     def _use_edits(self) -> None:
         """Let what a program has written to the tensors of the schedule take effect."""
-        found = edits(self, OF_TABLE)
+        found = edits(self, OF_TABLE, closely=self._run.stage is None)
         if "sigmas" in found:
             self._use_sigmas(found.pop("sigmas"))
         if found:
@@ -256,17 +257,35 @@ class Attributes(Configured):
             _refuse("sigmas")
         if not (np.isfinite(visited).all() and (np.diff(visited) < 0).all() and visited[-1] >= 0):
             _refuse("sigmas")
-        told = table.stage_timesteps[table.first_stage]
-        made = self._solver(ToldSteps(visited, told))
+        made = self._remade(visited)
         if len(made) != len(table):
             _refuse("sigmas")
-        self._run = self._run._replace(table=replace(made, stage_timesteps=table.stage_timesteps))
+        self._run = self._run._replace(table=made)
         self._scales.clear()
         shown = type(self).sigmas.made(self)
         if levels.shape == shown.shape and not np.allclose(levels, shown.numpy(), rtol=1e-3):
             self._run = self._run._replace(table=table)
             _refuse("sigmas")
         keep(self, "sigmas", held, OF_TABLE)
+
+    def _remade(self, sigmas: NDArray[np.float64]) -> StageTable:
+        """The table between other sigmas, or of other options, for a network that is told the same timesteps."""
+        table = self._table
+        made = self._solver(ToldSteps(sigmas, table.stage_timesteps[table.first_stage]))
+        if self._in_variance_preserving:
+            made = variance_preserving(made)
+        return replace(made, stage_timesteps=table.stage_timesteps) if len(made) == len(table) else made
+
+    def _use_prediction_type(self) -> None:
+        """Let a `prediction_type` changed since `set_timesteps` count for the run that begins, as in diffusers."""
+        predicted, noted = self.config.prediction_type, self._options_of_run
+        if predicted != noted.prediction_type and is_flow(noted) == is_flow(self._options()):
+            self._options_of_run = SimpleNamespace(**vars(noted) | {"prediction_type": predicted})
+            try:
+                self._run = Run(self._remade(self._table.sigmas))
+            except BaseException:
+                self._options_of_run = noted
+                raise
 
     def _use_timesteps(self) -> None:
         """Take the tensor that a program has put in `timesteps` for that by which a loop says where it stands."""

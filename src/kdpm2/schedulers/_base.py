@@ -287,6 +287,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             self._look()
         stage = self._run.stage
         if stage is None:
+            self._use_prediction_type()
             self._run_begins_or_ends()
             return self._which.begins(timestep) if self._begin_at is None else self._begin_at
         self._which.check(timestep, stage)

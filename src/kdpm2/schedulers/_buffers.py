@@ -86,12 +86,15 @@ def keep(scheduler: Any, name: str, tensor: torch.Tensor, names: Iterable[str]) 
     watched(scheduler)[name] = Seen.now(tensor)
 
 
-def edits(scheduler: Any, names: Iterable[str]) -> dict[str, Any]:
-    """Of these buffers, those that hold other values than they were made with."""
+def edits(scheduler: Any, names: Iterable[str], closely: bool = False) -> dict[str, Any]:
+    """Of these buffers, those that hold other values than they were made with.
+
+    Torch counts no edits made through NumPy; `closely` compares the values of all that are on the CPU.
+    """
     found = {}
     for name in names:
         seen, current = watched(scheduler).get(name), scheduler.__dict__.get(name)
-        if seen is None or seen.same(current):
+        if seen is None or (seen.same(current) and not (closely and current.is_cpu)):
             continue
         if _same_values(current, getattr(type(scheduler), name), scheduler):
             watched(scheduler)[name] = Seen.now(current)
