@@ -595,3 +595,39 @@ def test_a_state_put_back_is_the_one_that_was_saved(cls: Any, save: Any) -> None
         states[i] = save(scheduler.__dict__)
     for view, right in zip(views, expected, strict=True):
         assert torch.equal(view, right)
+
+
+@each_class
+def test_a_loop_that_never_scales_is_recognised_whatever_its_seed(cls: Any) -> None:
+    scheduler, predict = cls(**PIXELS), exact(PIXELS)
+    for seed in range(100):
+        scheduler.set_timesteps(3)
+        x = torch.randn(1, 16, 2, generator=torch.Generator().manual_seed(seed))
+        for t in scheduler.timesteps:
+            x = scheduler.step(predict(x, t), t, x).prev_sample
+        assert x.abs().max() < 100  # one that is not recognised ends at 1e5
+
+
+@each_class
+@pytest.mark.parametrize("source", [of_clones, of_numbers])
+def test_a_loop_of_copies_that_is_cut_off_in_mid_step_is_refused(cls: Any, source: Any) -> None:
+    scheduler = made(cls, 8, **LATENT)
+    x = torch.randn(2, 4) * scheduler.init_noise_sigma
+    for i, t in enumerate(source(scheduler)):
+        if i == 5:
+            scheduler.set_timesteps(8)
+            with pytest.raises(ValueError, match="took the place of in mid-run"):
+                scheduler.scale_model_input(x, t)
+            break
+        x = scheduler.step(network(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+
+
+def test_a_path_of_noise_follows_a_batch_and_its_generators() -> None:
+    scheduler = made(ANCESTRAL, 4, noise="brownian")
+    x, generators = torch.randn(3, 5), [torch.Generator().manual_seed(i) for i in range(3)]
+    for i, t in enumerate(scheduler.timesteps):
+        if i == 2:
+            x, generators = x[:2], generators[:2]
+        scaled = scheduler.scale_model_input(x, t)
+        x = scheduler.step(network(scaled, t), t, x, generator=generators).prev_sample
+    assert x.shape == (2, 5)

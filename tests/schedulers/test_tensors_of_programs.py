@@ -100,6 +100,20 @@ def test_edited_sigmas_are_where_the_run_goes(cls: Any, how: str) -> None:
 
 
 @each_class
+def test_a_run_starts_from_the_noise_of_the_edited_sigmas(cls: Any) -> None:
+    scheduler = made(cls)
+    scheduler.sigmas *= 0.5
+    assert scheduler.init_noise_sigma == scheduler.sigmas[0]
+    scheduler.scale_model_input(torch.ones(2), scheduler.timesteps[0])
+    assert scheduler.init_noise_sigma == scheduler.sigmas[0]
+    for name in ("sigmas", "alphas_cumprod"):
+        other = made(cls)
+        setattr(other, name, None)
+        with pytest.raises((TypeError, ValueError), match=name):
+            other.set_timesteps(4) if name == "alphas_cumprod" else other.scale_model_input(torch.ones(2), 999)
+
+
+@each_class
 def test_sigmas_edited_in_mid_run_count_from_there(cls: Any) -> None:
     scheduler, x = made(cls), torch.ones(2, 3)
     for i, t in enumerate(scheduler.timesteps):

@@ -119,7 +119,8 @@ class Attributes(Configured):
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
         if self._schedule.flow:
             return torch.tensor(1.0, dtype=torch.float32)
-        start = self._table.start
+        edited = edits(self, ("sigmas",)).get("sigmas")  # where a run will start, though none has looked at it yet
+        start = self._table.start if not isinstance(edited, torch.Tensor) else float(edited.max())
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
         with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
         with_data = with_data and not self._in_variance_preserving
@@ -221,7 +222,7 @@ class Attributes(Configured):
 
     def _edited_model(self) -> NoiseSchedule | None:
         """The model that a program has written to `betas` or `alphas_cumprod`; None if it has not."""
-        found = edits(self, OF_MODEL)
+        found = edits(self, OF_MODEL, closely=True)
         if not found:
             return None
         if not isinstance(self._schedule, VariancePreserving):

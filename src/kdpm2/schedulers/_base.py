@@ -6,7 +6,8 @@ up by itself, and every call's timestep has to be that of the stage: `_which_sta
 stage all is forgotten, and the next call begins a new run.
 
 A run belongs to the schedule that it began with. Of two loops that share a scheduler, each with its own
-`set_timesteps`, one is refused: its timesteps are of a schedule that was replaced. Give each its own scheduler.
+`set_timesteps`, one is refused: its timesteps are of a schedule that was replaced. Where loops hold copies or numbers,
+that is seen by their order alone, and not always. Give each loop its own scheduler.
 """
 
 import threading
@@ -134,7 +135,8 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         self._limits = _clean.limits(options)
         if options.sample_space is not None:
             _check.choice("sample_space", options.sample_space, _options.SAMPLE_SPACES)
-        self._in_variance_preserving = options.sample_space == "variance_preserving"
+        seen = self._never_scales and options.sample_space is None and self._schedule.family == "vp"
+        self._in_variance_preserving = seen or options.sample_space == "variance_preserving"
 
     def set_timesteps(
         self,
@@ -317,15 +319,17 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             known = False
         if not known:
             kind_of("sample", sample)
-        stage = self._stage(timestep)  # which may have changed the table, and so the scales
-        if not known or self._scales.get(sample.dtype) is not scales:
-            scales = self._scales[sample.dtype] = update.input_scales(self._table, sample.dtype)
+        with self._lock:
+            stage = self._stage(timestep)
+            # The table, and so the scales, may be others than before.
+            if not known or self._scales.get(sample.dtype) is not scales:
+                scales = self._scales[sample.dtype] = update.input_scales(self._table, sample.dtype)
+            if self._run.stage is None:
+                self._run = self._run._replace(stage=stage)
+            self.is_scale_input_called = True
         scaled = sample.mul(scales[stage])
         if not sample.ndim:  # of two tensors without dimensions, the wider dtype is the product's
             scaled = scaled.to(sample.dtype)
-        if self._run.stage is None:
-            self._run = self._run._replace(stage=stage)
-        self.is_scale_input_called = True
         if self._scales_input:
             if sample is self._scaled():
                 self._warn(

@@ -27,6 +27,9 @@ class Seen(NamedTuple):
         return bool(current is self.tensor and (self.version is None or current._version == self.version))
 
 
+_NEVER_LOOKED_AT = Seen(object(), None)
+
+
 class Buffer:
     """A tensor that is an attribute of a scheduler, made by `make` where a program has not put one there.
 
@@ -59,7 +62,7 @@ class Buffer:
     def __set__(self, scheduler: Any, value: Any) -> None:
         """Put a tensor there; what it means is worked out when it is next needed."""
         scheduler.__dict__[self._name] = value
-        watched(scheduler).setdefault(self._name, Seen(None, None))
+        watched(scheduler).setdefault(self._name, _NEVER_LOOKED_AT)
 
     def made(self, scheduler: Any) -> torch.Tensor:
         """What the tensor is without edits."""

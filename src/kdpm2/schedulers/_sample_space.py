@@ -13,8 +13,10 @@ from kdpm2.schedulers._attributes import Attributes
 from kdpm2.schedulers._configuration import logger
 from kdpm2.table import variance_preserving
 
-# With noise of this size and so many numbers, nobody takes the one for the other.
-_FAR_FROM_1, _ENOUGH_TO_TELL = 4.0, 16
+# Of 16 normal numbers, the root mean square lies between these bounds for noise of standard deviation 1, and above them
+# for noise of 6, but for one time in a hundred thousand; and the mean is not this near to it.
+_ENOUGH_TO_TELL, _FAR_FROM_1 = 16, 6.0
+_LEAST, _MOST, _EVEN = 0.3, 2.0, 0.8
 
 
 def no_tensor() -> object:
@@ -27,6 +29,9 @@ class InSampleSpace(Attributes):
 
     is_scale_input_called = False
     """Whether `scale_model_input` was called since the schedule was set."""
+
+    _never_scales = False
+    """Whether a run was seen to begin as those of loops do that never scale."""
 
     _scaled: Callable[[], object]
     _scales_input: bool
@@ -58,20 +63,18 @@ class InSampleSpace(Attributes):
             )
 
     def _is_variance_preserving(self, sample: torch.Tensor) -> bool:
-        """Whether a run begins with standard normal noise, where noise of size σ was due.
-
-        That is so if the mean and the mean square are those of so many normal numbers, within four standard errors.
-        """
+        """Whether a run begins with noise of standard deviation 1, where noise of a far larger σ was due."""
         asked = self._options_of_run.sample_space is not None or self._schedule.family != "vp"
-        count = sample.numel()
-        if asked or sample.is_meta or count < _ENOUGH_TO_TELL or self._table.stage_sigmas[0] < _FAR_FROM_1:
+        few = sample.numel() < _ENOUGH_TO_TELL or self._table.stage_sigmas[0] < _FAR_FROM_1
+        if asked or few or sample.is_meta:
             return False
         values = sample.detach().float()
         mean, square = torch.stack([values.mean(), values.square().mean()]).tolist()
-        return bool(abs(mean) < 4 / count**0.5 and abs(square - 1) < 4 * (2 / count) ** 0.5)
+        return bool(_LEAST < square**0.5 < _MOST and abs(mean) < _EVEN * square**0.5)
 
     def _hold_variance_preserving(self) -> None:
         """Take the samples of this schedule's runs for variance-preserving ones."""
         self._run = self._run._replace(table=variance_preserving(self._table))
         self._in_variance_preserving, self._scales_input = True, False
+        self._never_scales = True  # from now on, so that no request of a service is taken otherwise
         self._scales.clear()

@@ -102,6 +102,10 @@ class WhichStage:
         if len(stages) != 1:
             raise ValueError(f"timestep must be the same for every sample, got {_check.shown(timestep)}")
         stage = stages.pop()
+        # By value: the loop whose run was cut off goes on, without the anchor of its step.
+        cut = self._replaced[-1][1] if self._replaced else None
+        if stage == cut and stage % 2 and _places(timestep, self.timesteps) is None:
+            raise _replaced()
         if stage not in self.stages:
             raise ValueError(f"timestep must be in scheduler.timesteps, got a view of {stage} places from its start")
         return stage

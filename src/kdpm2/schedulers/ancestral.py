@@ -115,7 +115,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         if self._options_of_run.noise == "gaussian":
             return super()._noise(stage, like, generator)
         sigmas, step, path = self._table.sigmas, self._table.step[stage], self._run.noise
-        if path is None:
+        if path is None or (path.shape != like.shape and generator is not None):
             seeds = drawn_seeds(generator, like.shape) if self._seeds is None or generator is not None else self._seeds
         else:
             seeds = path.seeds
