@@ -14,6 +14,8 @@ from kdpm2.table import Row, StageTable
 class Anchor:
     """The sample at the start of a step: the caller's own tensor, in which changes are noticed, or a copy of it.
 
+    What is written through `tensor.data` is not noticed, as torch does not count it.
+
     Args:
         sample: The sample.
         shared: Whether others may write to its memory without torch noticing.
@@ -26,8 +28,9 @@ class Anchor:
     __slots__ = ("tensor", "version")
 
     def __init__(self, sample: torch.Tensor, shared: bool = False) -> None:
-        # Of a view, changes of its neighbours count too; of what was made in inference mode, none do.
-        copied = shared or sample._is_view() or sample.is_inference()
+        # Of a view, changes of its neighbours count too; of what was made in inference mode, none do, nor those that
+        # are made through NumPy, whose memory torch cannot resize.
+        copied = shared or sample._is_view() or sample.is_inference() or not sample.untyped_storage().resizable()
         self.tensor = sample.detach().clone() if copied else sample
         self.version = None if copied else sample._version
 

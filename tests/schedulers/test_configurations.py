@@ -243,6 +243,13 @@ def test_where_another_solver_ends_is_not_ours(cls: Any, keyword: dict[str, Any]
         assert cls.from_config(config).config.final_sigmas_type == "sigma_min"
 
 
+def test_the_eta_of_another_solver_is_not_ours(tmp_path: Path) -> None:
+    theirs = diffusers.RePaintScheduler()
+    theirs.save_pretrained(tmp_path)
+    for ours in (ANCESTRAL.from_config(theirs.config), ANCESTRAL.from_pretrained(tmp_path)):
+        assert ours.config.eta == 1
+
+
 @each_class
 @pytest.mark.parametrize("door", ["in memory", "its file"])
 def test_options_that_are_left_out_are_warned_of_once(cls: Any, warnings: Any, door: str) -> None:

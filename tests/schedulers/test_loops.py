@@ -509,6 +509,24 @@ def test_a_sample_overwritten_in_mid_step_is_noticed(cls: Any, mode: Any) -> Non
 
 
 @each_class
+def test_the_memory_of_an_array_may_be_written_into(cls: Any) -> None:
+    results = []
+    for in_place in (False, True):
+        scheduler = made(cls, 5)
+        scheduler.seed(1)
+        memory = np.full((2, 3), 14.0, dtype=np.float32)
+        x = torch.from_numpy(memory)
+        for t in scheduler.timesteps:
+            stepped = scheduler.step(network(scheduler.scale_model_input(x, t), t), t, x).prev_sample
+            if in_place:
+                memory[:] = stepped.numpy()
+            else:
+                x = stepped
+        results.append(x.clone())
+    assert torch.equal(results[0], results[1])
+
+
+@each_class
 def test_arrays_may_be_written_into(cls: Any) -> None:
     results = []
     for in_place in (False, True):

@@ -106,11 +106,14 @@ def test_a_run_starts_from_the_noise_of_the_edited_sigmas(cls: Any) -> None:
     assert scheduler.init_noise_sigma == scheduler.sigmas[0]
     scheduler.scale_model_input(torch.ones(2), scheduler.timesteps[0])
     assert scheduler.init_noise_sigma == scheduler.sigmas[0]
-    for name in ("sigmas", "alphas_cumprod"):
+    by_numpy = made(cls)
+    by_numpy.sigmas.numpy()[:] *= 0.5
+    assert by_numpy.init_noise_sigma == by_numpy.sigmas[0]
+    for name in ("sigmas", "betas", "alphas_cumprod"):
         other = made(cls)
         setattr(other, name, None)
         with pytest.raises((TypeError, ValueError), match=name):
-            other.set_timesteps(4) if name == "alphas_cumprod" else other.scale_model_input(torch.ones(2), 999)
+            other.set_timesteps(4) if name != "sigmas" else other.scale_model_input(torch.ones(2), 999)
 
 
 @each_class
@@ -137,6 +140,7 @@ def test_sigmas_edited_in_mid_run_count_from_there(cls: Any) -> None:
         ("sigmas", lambda _: "sigmas"),
         ("sigmas_interpol", lambda held: held.mul_(2)),
         ("timesteps", lambda _: torch.arange(3.0)),
+        ("timesteps", lambda held: held.flip(0)),
         ("timesteps", lambda _: None),
     ],
 )
@@ -217,10 +221,10 @@ def test_part_of_the_timesteps_is_the_end_of_the_run(cls: Any, options: dict[str
 @each_class
 def test_other_timesteps_are_what_the_loop_says(cls: Any) -> None:
     scheduler = made(cls, 6)
-    scheduler.timesteps = torch.arange(11.0)
+    scheduler.timesteps = torch.arange(11.0).flip(0)
     assert run(scheduler).isfinite().all()
     scheduler.timesteps += 0.25
-    assert scheduler.index_for_timestep(3.25) == 3
+    assert scheduler.index_for_timestep(7.25) == 3
     assert run(scheduler).isfinite().all()
 
 

@@ -119,7 +119,9 @@ class Attributes(Configured):
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
         if self._schedule.flow:
             return torch.tensor(1.0, dtype=torch.float32)
-        edited = edits(self, ("sigmas",)).get("sigmas")  # where a run will start, though none has looked at it yet
+        edited = edits(self, ("sigmas",), closely=self._run.stage is None).get(
+            "sigmas"
+        )  # where a run will start, though none has looked at it yet
         start = self._table.start if not isinstance(edited, torch.Tensor) else float(edited.max())
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
         with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
@@ -228,6 +230,9 @@ class Attributes(Configured):
         if not isinstance(self._schedule, VariancePreserving):
             raise ValueError(f"{next(iter(found))} must not be assigned: a {self._schedule.family} model has none")
         continuous = self._schedule.continuous
+        nothing = [name for name, held in found.items() if held is None]
+        if nothing:
+            raise ValueError(f"{nothing[0]} must be the model's own or others of its kind, got None")
         if "betas" in found:
             return noise_schedule.discrete(trained_betas=found["betas"], continuous=continuous)
         if "alphas_cumprod" in found:
@@ -296,6 +301,8 @@ class Attributes(Configured):
         first = which.place_of(held)
         if first is None:
             values = held.detach().to("cpu", torch.float32).numpy()
+            if values[0] < values[-1] and told[0] > told[-1]:
+                _refuse("timesteps")
             where = [i for i in range(len(told) - len(values) + 1) if np.array_equal(told[i : i + len(values)], values)]
             if not where and len(values) != len(told):
                 _refuse("timesteps")

@@ -116,6 +116,8 @@ def translated(config: Mapping[str, Any], own: type, changes: Mapping[str, Any])
         ]
         # Where the other solver ended a run is not ours, nor what it clipped to, unless we are to clip.
         left_out = {"final_sigmas_type", "clip_sample", "thresholding"}
+        if name == "RePaintScheduler":
+            left_out.add("eta")  # of DDIM, whose steps it measures otherwise
         if not (changed.get("clip_sample") or changed.get("thresholding")):
             left_out.update(_LIMITS)
         words = {option: value for option, value in words.items() if option not in left_out}
