@@ -243,6 +243,14 @@ def test_where_another_solver_ends_is_not_ours(cls: Any, keyword: dict[str, Any]
         assert cls.from_config(config).config.final_sigmas_type == "sigma_min"
 
 
+@each_class
+@pytest.mark.parametrize("option", [{"flow_shift": 3.0}, {"use_dynamic_shifting": True}], ids=str)
+def test_the_options_of_flows_that_multistep_solvers_hold_for_every_model(cls: Any, option: dict[str, Any]) -> None:
+    ours = cls.from_config({"_class_name": "UniPCMultistepScheduler", **LATENT, **option})
+    ours.set_timesteps(5)
+    assert ours.sigmas[0] == made(cls, **LATENT).sigmas[0]
+
+
 def test_the_eta_of_another_solver_is_not_ours(tmp_path: Path) -> None:
     theirs = diffusers.RePaintScheduler()
     theirs.save_pretrained(tmp_path)

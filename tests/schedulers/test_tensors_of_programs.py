@@ -100,6 +100,24 @@ def test_edited_sigmas_are_where_the_run_goes(cls: Any, how: str) -> None:
 
 
 @each_class
+def test_the_starts_of_a_flow_are_edited_and_its_midpoints_follow(cls: Any) -> None:
+    for change in (lambda q: q[0].mul_(0.99), lambda q: q.copy_(3 * q / (1 + 2 * q)), lambda q: q[2].mul_(1.0004)):
+        scheduler = made(cls, **FLOW)
+        starts = slice(0, None, 2)
+        change(scheduler.sigmas)
+        expected = scheduler.sigmas[starts].clone()
+        x = torch.randn(2, 3)
+        for i, t in enumerate(scheduler.timesteps):
+            x = scheduler.step(x * 0.1, t, x, generator=_seeded()).prev_sample
+            if i < 6:
+                torch.testing.assert_close(scheduler.sigmas[starts], expected)
+    scheduler = made(cls, **FLOW)
+    scheduler.sigmas[1] *= 1.0005  # a midpoint alone
+    with pytest.raises(ValueError, match="sigmas holds values that are no schedule"):
+        scheduler.step(x, scheduler.timesteps[0], x)
+
+
+@each_class
 def test_a_run_starts_from_the_noise_of_the_edited_sigmas(cls: Any) -> None:
     scheduler = made(cls)
     scheduler.sigmas *= 0.5

@@ -25,7 +25,7 @@ from kdpm2 import _check, noise_schedule
 from kdpm2.curves import SIGMA_CURVES
 from kdpm2.noise_schedule import NoiseSchedule, VariancePreserving
 from kdpm2.run import Run
-from kdpm2.schedulers._buffers import Buffer, edits, keep
+from kdpm2.schedulers._buffers import Buffer, edits, forget, keep
 from kdpm2.schedulers._configuration import Configured
 from kdpm2.schedulers._options import is_flow
 from kdpm2.schedulers._which_stage import Timestep, WhichStage
@@ -267,12 +267,18 @@ class Attributes(Configured):
         if len(made) != len(table):
             _refuse("sigmas")
         self._run = self._run._replace(table=made)
-        self._scales.clear()
-        shown = type(self).sigmas.made(self)
-        if levels.shape == shown.shape and not np.allclose(levels, shown.numpy(), rtol=1e-3):
+        remade = type(self).sigmas.made(self)
+        rounding = 4 * float(torch.finfo(held.dtype).eps)
+        follows = levels.shape != remade.shape or np.allclose(levels, remade.numpy(), rtol=max(rounding, 1e-6))
+        # Where each level stands once, midpoints follow from the starts that were changed.
+        if not follows and (not self._shows_stages or np.allclose(visited, table.sigmas, rtol=1e-6)):
             self._run = self._run._replace(table=table)
             _refuse("sigmas")
-        keep(self, "sigmas", held, OF_TABLE)
+        self._scales.clear()
+        if follows:
+            keep(self, "sigmas", held, OF_TABLE)
+        else:
+            forget(self, OF_TABLE)
 
     def _remade(self, sigmas: NDArray[np.float64]) -> StageTable:
         """The table between other sigmas, or of other options, for a network that is told the same timesteps."""
@@ -320,5 +326,6 @@ def doubled(per_step: NDArray[np.float64]) -> torch.Tensor:
 def _refuse(name: str) -> NoReturn:
     raise ValueError(
         f"{name} holds values that are no schedule of this sampler: call set_timesteps(sigmas=...) with the levels "
-        "where steps start, or set_timesteps(timesteps=...), which set all of its tensors"
+        "where steps start, or set_timesteps(timesteps=...), which set all of its tensors; "
+        "final_sigmas_type='sigma_min' ends a run above 0"
     )

@@ -211,7 +211,13 @@ def _with_defaults(name: str | None, words: dict[str, Any], ours: dict[str, Any]
 
 def _betas(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a scheduler that has betas."""
-    if any({**words, **changed}.get(flag) is True for flag in CURVE_FLAGS):
+    asked = {**words, **changed}
+    other = "solver_order" in words or words.get("_class_name") not in (None, *_OURS)
+    if other and not (asked.get("use_flow_sigmas") or asked.get("prediction_type") == "flow_prediction"):
+        # Multistep solvers look at these for a flow alone, but hold them for every model.
+        of_flows = ("flow_shift", "use_dynamic_shifting")
+        words = {name: value for name, value in words.items() if name not in of_flows}
+    if any(asked.get(flag) is True for flag in CURVE_FLAGS):
         return words
     # The ends of a curve, which diffusers' schedulers do not look at without one; it may be chosen later.
     ends = {name: words[name] for name in ("sigma_min", "sigma_max") if words.get(name) is not None}
