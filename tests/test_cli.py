@@ -14,7 +14,7 @@ from diffusers import (
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, spacing
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, curves, spacing
 from kdpm2 import __version__ as kdpm2_version
 from kdpm2.cli import contact_sheet
 from kdpm2.cli import options as cli_options
@@ -170,9 +170,9 @@ def test_the_command_line_has_every_option_of_the_schedulers() -> None:
     for cls in (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler):
         known = set(inspect.signature(cls.__init__).parameters) - {"self"}
         by_choice = {name for name in known if name.startswith("use_") and name not in by_name}
-        assert by_choice == set(cli_options._CURVE_FLAGS.values())
+        assert by_choice == set(curves.FLAGS)
         # What is left says what a model was trained on, or is for pipelines; --set reaches it.
-        rest = known - by_name - by_choice - {"ays_sigmas", "timestep_spacing"}
+        rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "timestep_spacing"}
         of_samples = {"sample_space", "clip_sample", "clip_sample_range", "thresholding", "snr_shift_scale"}
         rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value"}
         assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdpm2 import noise_schedule, prediction
+from kdpm2 import noise_schedule
 
 SCHEDULES: dict[str, noise_schedule.NoiseSchedule] = {
     "vp": noise_schedule.discrete(),
@@ -15,7 +15,7 @@ CLEAN, NOISE = 0.3, -1.7
 
 @pytest.mark.parametrize(
     ("family", "prediction_type"),
-    [(family, kind) for family, kinds in prediction.PREDICTION_TYPES.items() for kind in kinds],
+    [(family, kind) for family, kinds in SCHEDULES.items() for kind in kinds.predictions],
 )
 def test_a_perfect_network_gives_the_clean_sample(family: str, prediction_type: str) -> None:
     schedule = SCHEDULES[family]
@@ -32,28 +32,28 @@ def test_a_perfect_network_gives_the_clean_sample(family: str, prediction_type: 
         ("edm", "epsilon"): target,
         ("edm", "v_prediction"): -target,
     }.get((family, prediction_type), CLEAN)
-    p, q = prediction.affine(schedule, prediction_type, sigma)
+    p, q = schedule.affine(prediction_type, sigma)
     np.testing.assert_allclose(p * x + q * perfect, CLEAN, rtol=1e-9)
 
 
 def test_v_is_edm_for_data_of_unit_variance() -> None:
     edm = noise_schedule.EDM(sigma_data=1.0)
     for pair in zip(
-        prediction.affine(edm, "v_prediction", SIGMAS),
-        prediction.affine(SCHEDULES["vp"], "v_prediction", SIGMAS),
+        edm.affine("v_prediction", SIGMAS),
+        SCHEDULES["vp"].affine("v_prediction", SIGMAS),
         strict=True,
     ):
         np.testing.assert_array_equal(*pair)
 
 
 def test_input_has_the_variance_of_training() -> None:
-    np.testing.assert_allclose(prediction.input_scale(SCHEDULES["vp"], SIGMAS) ** 2 * (1 + SIGMAS**2), 1)
-    np.testing.assert_allclose(prediction.input_scale(SCHEDULES["edm"], SIGMAS) ** 2 * (0.7**2 + SIGMAS**2), 1)
-    np.testing.assert_array_equal(prediction.input_scale(SCHEDULES["flow"], SIGMAS), 1)
+    np.testing.assert_allclose(SCHEDULES["vp"].input_scale(SIGMAS) ** 2 * (1 + SIGMAS**2), 1)
+    np.testing.assert_allclose(SCHEDULES["edm"].input_scale(SIGMAS) ** 2 * (0.7**2 + SIGMAS**2), 1)
+    np.testing.assert_array_equal(SCHEDULES["flow"].input_scale(SIGMAS), 1)
 
 
 def test_unknown_prediction_type_is_refused() -> None:
     with pytest.raises(ValueError, match="'epsilon', 'sample', 'v_prediction' for a model with betas, got 'x'"):
-        prediction.affine(SCHEDULES["vp"], "x", SIGMAS)
+        SCHEDULES["vp"].affine("x", SIGMAS)
     with pytest.raises(ValueError, match="one of 'flow_prediction', 'sample' for a flow model, got 'epsilon'"):
-        prediction.affine(SCHEDULES["flow"], "epsilon", SIGMAS)
+        SCHEDULES["flow"].affine("epsilon", SIGMAS)

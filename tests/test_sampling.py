@@ -315,7 +315,7 @@ def test_only_a_flag_makes_a_flow() -> None:
 class Own(noise_schedule.NoiseSchedule):
     """A schedule of the caller's own, which can be changed, and has no hash."""
 
-    family = "edm"
+    named, predictions = "a model of one's own", noise_schedule.EDM.predictions
     sigma_min, sigma_max = 0.1, 10.0
 
     def __init__(self, times: float) -> None:

@@ -217,10 +217,16 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ({"sigma_curve": "karras", "rho": 0.0}, "rho must be a number from 0.1 to 100, got 0"),
         ({"sigma_curve": "karras", "sigma_min": 20.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
         ({"sigma_curve": "karras", "sigma_min": 10.0, "sigma_max": 10.0}, "sigma_min must be below sigma_max=10"),
-        ({"sigma_curve": "ays_sd15", "sigma_min": 0.1}, "ays_sigmas must be None for a flow model, and with"),
-        ({"sigma_curve": "ays_sd15", "sigma_max": 10.0}, "ays_sigmas must be None for a flow model, and with"),
-        ({"sigma_curve": "ays_sd15", "rho": 7.0}, "ays_sigmas must be None for a flow model, and with"),
-        ({"sigma_curve": "ays_sd15", "schedule": FLOW}, "ays_sigmas must be None for a flow model, and with"),
+        (
+            {"sigma_curve": "ays_sd15", "sigma_min": 0.1},
+            "sigma_min and sigma_max must be None for ays_sd15 sigmas",
+        ),
+        ({"sigma_curve": "ays_sd15", "sigma_max": 10.0}, "sigma_min and sigma_max must be None for ays_sd15 sigmas"),
+        ({"sigma_curve": "ays_sd15", "rho": 7.0}, "rho must be None for ays_sd15 sigmas, got 7"),
+        (
+            {"sigma_curve": "ays_sd15", "schedule": FLOW},
+            "ays_sd15 sigmas must be at most 1 for a flow model, got 14",
+        ),
         ({"final_sigmas_type": "one"}, "final_sigmas_type must be one of 'zero', 'sigma_min', got 'one'"),
         (
             {"schedule": noise_schedule.discrete(1), "final_sigmas_type": "sigma_min"},
@@ -236,7 +242,7 @@ def test_sigmas_and_timesteps_of_ones_own() -> None:
         ({"schedule": FLOW, "shift_terminal": 1.5}, "shift_terminal must be a number from 0 to 1, got 1.5"),
         ({"schedule": FLOW, "sigma_curve": "lu"}, "sigma_max must be below 1 for a flow model with use_lu_lambdas"),
         ({"schedule": FLOW, "sigma_curve": "karras", "sigma_max": 2.0}, "sigma_max must be at most 1 for a flow"),
-        ({"schedule": FLOW, "num_train_timesteps": 10}, "num_train_timesteps must be None for this model, got 10"),
+        ({"schedule": FLOW, "num_train_timesteps": 10}, "num_train_timesteps must be None for a flow model, got 10"),
     ],
 )
 def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -24,6 +24,8 @@ References:
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +94,16 @@ def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Fl
     return ratio / (1 + ratio) if flow else ratio
 
 
+def through(knots: NDArray[np.float64] | list[float], count: int) -> Floats:
+    """The sigmas at which `count` steps start along a table of noise levels, the last of which none starts at.
+
+    Between the levels of the table they are read off linearly in log σ.
+    """
+    count = _check.integer("count", count, 1, _check.MOST_STEPS + 1)
+    levels = np.log(knots)
+    return np.exp(np.interp(np.linspace(0, 1, count + 1)[:-1], np.linspace(0, 1, len(levels)), levels))
+
+
 ALIGN_YOUR_STEPS: dict[str, list[float]] = {
     "sd15": [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029],
     "sdxl": [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029],
@@ -101,15 +113,34 @@ ALIGN_YOUR_STEPS: dict[str, list[float]] = {
 
 def align_your_steps(model: str, count: int) -> Floats:
     """The sigmas at which `count` steps start, for "sd15", "sdxl" or "svd"; ten steps are those of the paper."""
-    count = _check.integer("count", count, 1, _check.MOST_STEPS + 1)
-    table = np.log(ALIGN_YOUR_STEPS[_check.choice("model", model, ALIGN_YOUR_STEPS)])
-    return np.exp(np.interp(np.linspace(0, 1, count + 1)[:-1], np.linspace(0, 1, len(table)), table))
+    return through(ALIGN_YOUR_STEPS[_check.choice("model", model, ALIGN_YOUR_STEPS)], count)
 
 
-SIGMA_CURVES: dict[str, Callable[..., Floats]] = {
-    "karras": karras,
-    "exponential": exponential,
-    "beta": beta,
-    "polyexponential": polyexponential,
-    "lu": lu,
+class Curve(NamedTuple):
+    """A named curve.
+
+    Attributes:
+        levels: From (sigma_max, sigma_min, count, **options), the sigmas; from (count,) alone where it has no ends.
+        takes: Its options: of "rho", the exponent, and "flow", whether samples are a flow's.
+        flag: The option of diffusers' schedulers that asks for it, if there is one.
+        has_ends: Whether it joins two sigmas, and is no table.
+        whole_timesteps: Whether diffusers conditions the network on whole timesteps with it.
+    """
+
+    levels: Callable[..., Floats]
+    takes: tuple[str, ...] = ()
+    flag: str | None = None
+    has_ends: bool = True
+    whole_timesteps: bool = False
+
+
+SIGMA_CURVES: dict[str, Curve] = {
+    "karras": Curve(karras, ("rho",), "use_karras_sigmas", whole_timesteps=True),
+    "exponential": Curve(exponential, flag="use_exponential_sigmas"),
+    "beta": Curve(beta, flag="use_beta_sigmas"),
+    "polyexponential": Curve(polyexponential, ("rho",), "use_polyexponential_sigmas"),
+    "lu": Curve(lu, ("flow",), "use_lu_lambdas", whole_timesteps=True),
+    **{f"ays_{model}": Curve(partial(align_your_steps, model), has_ends=False) for model in ALIGN_YOUR_STEPS},
 }
+FLAGS = {curve.flag: name for name, curve in SIGMA_CURVES.items() if curve.flag is not None}
+"""diffusers' options, and the curves that they ask for."""

@@ -6,7 +6,7 @@ one out of a network that predicts something else, and is conditioned otherwise:
 
 .. math:: D(x, \sigma) = p\,x + q\,m(\mathrm{scale} \cdot x,\ t(\sigma))
 
-with p, q and scale of `kdpm2.prediction`, t of `kdpm2.noise_schedule`. A loop that is given one calls the network
+with p, q, scale and t of its family (`kdpm2.noise_schedule`). A loop that is given one calls the network
 itself, and leaves p, q and scale to the rows of its table.
 
 Classifier-free guidance with scale s is :math:`D_{none} + s\,(D_{cond} - D_{none})`, which is the same for m.
@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2._check_tensor import floating, is_dense
-from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned
-from kdpm2.prediction import affine, checked, input_scale
+from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned, checked
 
 Network = Callable[..., torch.Tensor]
 
@@ -39,7 +38,7 @@ class Denoiser:
             float32 or the wider dtype of x. Returns a tensor like x, an object with such a tensor as its `sample` (as
             diffusers' models do), or a tuple that begins with one.
         schedule: What it was trained on: `kdpm2.noise_schedule.discrete(...)`, `RectifiedFlow(...)`, `EDM(...)`.
-        prediction_type: What it predicts, one of those that `kdpm2.prediction` has for the schedule's family.
+        prediction_type: What it predicts, one of its `predictions`.
 
     Raises:
         TypeError: If `network` cannot be called, or `schedule` is none.
@@ -51,7 +50,7 @@ class Denoiser:
             raise TypeError(f"network must be callable, got {_check.shown(network)}")
         self.network = network
         self.schedule = schedule
-        self.prediction_type = checked(schedule, prediction_type)
+        self.prediction_type = checked(schedule).checked_prediction(prediction_type)
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The estimate of the clean sample.
@@ -68,8 +67,8 @@ class Denoiser:
             ValueError: If `sigma` has another shape, or a noise level is out of range.
         """
         levels = _levels(self.schedule, floating("x", x), sigma)
-        p, q = affine(self.schedule, self.prediction_type, levels)
-        scale, timestep = input_scale(self.schedule, levels), self.schedule.timestep(levels)
+        p, q = self.schedule.affine(self.prediction_type, levels)
+        scale, timestep = self.schedule.input_scale(levels), self.schedule.timestep(levels)
 
         def like_x(values: Any) -> torch.Tensor:
             tensor = torch.as_tensor(values, device=x.device).to(torch.promote_types(x.dtype, torch.float32))

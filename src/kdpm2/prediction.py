@@ -1,4 +1,4 @@
-r"""What a network predicts, as the affine map from sample and network output to the clean sample.
+r"""The affine maps from sample and network output to the clean sample, of which families choose.
 
 With the solver's sample x at noise level σ and the network output m,
 
@@ -31,77 +31,34 @@ References:
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdpm2 import _check
-from kdpm2.noise_schedule import NoiseSchedule
+Floats: TypeAlias = NDArray[np.float64]
+Affine: TypeAlias = tuple[Floats, Floats]
+Prediction: TypeAlias = Callable[[Floats, float], Affine]
+"""From noise levels and the standard deviation of the data to (p, q), each shaped like the noise levels."""
 
-Floats = NDArray[np.float64]
-Affine = tuple[Floats, Floats]
 
-
-def _epsilon(sigma: Floats, sigma_data: float) -> Affine:
+def epsilon(sigma: Floats, sigma_data: float) -> Affine:
+    """The noise; for a flow its velocity n - x0, which leads from x to x0 likewise."""
     return np.ones_like(sigma), -sigma
 
 
-def _sample(sigma: Floats, sigma_data: float) -> Affine:
+def sample(sigma: Floats, sigma_data: float) -> Affine:
+    """The clean sample itself."""
     return np.zeros_like(sigma), np.ones_like(sigma)
 
 
-def _preconditioned(sigma: Floats, sigma_data: float) -> Affine:
+def preconditioned(sigma: Floats, sigma_data: float) -> Affine:
+    """EDM's own output, c_skip · x + c_out · m."""
     total = sigma**2 + sigma_data**2
     return sigma_data**2 / total, sigma * sigma_data / np.sqrt(total)
 
 
-def _v_prediction(sigma: Floats, sigma_data: float) -> Affine:
-    c_skip, c_out = _preconditioned(sigma, sigma_data)
+def v_prediction(sigma: Floats, sigma_data: float) -> Affine:
+    """The velocity v of a variance-preserving model; for EDM the negative of its output."""
+    c_skip, c_out = preconditioned(sigma, sigma_data)
     return c_skip, -c_out
-
-
-PREDICTION_TYPES: dict[str, dict[str, Callable[[Floats, float], Affine]]] = {
-    "vp": {"epsilon": _epsilon, "sample": _sample, "v_prediction": _v_prediction},
-    # A straight path's velocity n - x0 leads from x to x0 as the noise does where the data is not scaled.
-    "flow": {"flow_prediction": _epsilon, "sample": _sample},
-    "edm": {"epsilon": _preconditioned, "v_prediction": _v_prediction},
-    "denoiser": {"sample": _sample},
-}
-_FAMILIES = {"vp": "a model with betas", "flow": "a flow model", "edm": "an EDM model", "denoiser": "a denoiser"}
-
-
-def affine(schedule: NoiseSchedule, prediction_type: str, sigma: Floats) -> Affine:
-    """The pair (p, q) at each noise level, shaped like `sigma`.
-
-    Raises:
-        TypeError: If `schedule` is none, or `sigma` holds no numbers.
-        ValueError: If models of the schedule's family have no such prediction type.
-    """
-    prediction_type = checked(schedule, prediction_type)
-    return PREDICTION_TYPES[schedule.family][prediction_type](_check.elements("sigma", sigma), schedule.sigma_data)
-
-
-def checked(schedule: NoiseSchedule, prediction_type: str) -> str:
-    """`prediction_type` if models of the schedule's family have it; ValueError otherwise."""
-    known = PREDICTION_TYPES[_family(schedule)]
-    if not isinstance(prediction_type, str) or prediction_type not in known:
-        raise ValueError(
-            f"prediction_type must be one of {', '.join(map(repr, known))} for {_FAMILIES[schedule.family]}, "
-            f"got {_check.shown(prediction_type)}"
-        )
-    return prediction_type
-
-
-def _family(schedule: object) -> str:
-    """The family of a noise schedule; TypeError if it is none."""
-    if not isinstance(schedule, NoiseSchedule):
-        raise TypeError(f"schedule must be one of kdpm2.noise_schedule, got {_check.shown(schedule)}")
-    return schedule.family
-
-
-def input_scale(schedule: NoiseSchedule, sigma: Floats) -> Floats:
-    """What the sample is multiplied by before the network reads it."""
-    sigma = _check.elements("sigma", sigma)
-    if _family(schedule) in ("flow", "denoiser"):
-        return np.ones_like(sigma)
-    return np.asarray(1 / np.sqrt(sigma**2 + schedule.sigma_data**2))

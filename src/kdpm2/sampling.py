@@ -26,15 +26,12 @@ from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Noise, Run
 from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
-from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow, SigmaConditioned, VariancePreserving
+from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.table import LARGEST_SCALE, Churn, StageTable, asked_for
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
 MODES = {"eager": loop.eager, "compile": loop.compiled, "graph": graph.played}
-
-_LASTING = frozenset({EDM, RectifiedFlow, SigmaConditioned, VariancePreserving})
-"""Schedules that do not change; one of the caller's own may, or may have no hash."""
 
 _LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 number
 
@@ -232,7 +229,7 @@ def _table(
     schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: float, s_noise: float
 ) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
-    if isinstance(sigmas, StageTable) or type(schedule) not in _LASTING:
+    if isinstance(sigmas, StageTable) or type(schedule).__hash__ is None:  # what may change has no hash
         return asked_for(schedule, sigmas, prediction_type, eta, s_noise)
     return _kept_table(schedule, _check.numbers("sigmas", sigmas).tobytes(), prediction_type, eta, s_noise)
 

@@ -1,19 +1,7 @@
 r"""The solver: DPM2 as a table, one row of numbers for each network evaluation.
 
-A step goes from σ to σ' in two stages. With stochasticity η it splits σ' into a deterministic and a random part; for
-samples :math:`x_0 + \sigma n`,
-
-.. math::
-    \mathrm{up} = \min(\sigma',\ \eta\,\sigma'\sqrt{1-(\sigma'/\sigma)^2}),\qquad
-    \mathrm{down} = \sqrt{\sigma'^2-\mathrm{up}^2},\qquad
-    \mathrm{ratio} = 1,
-
-and for those of a flow, :math:`(1-\sigma)\,x_0 + \sigma n`, which have to be scaled for the noise,
-
-.. math::
-    \mathrm{down} = \max(0,\ \sigma'(1+\eta(\sigma'/\sigma-1))),\qquad
-    \mathrm{ratio} = \frac{1-\sigma'}{1-\mathrm{down}},\qquad
-    \mathrm{up} = \sqrt{\sigma'^2-\mathrm{down}^2\,\mathrm{ratio}^2}.
+A step goes from σ to σ' in two stages. With stochasticity η it first goes down to *down*, and then noise of standard
+deviation *up* makes up for it; samples of a flow are scaled by *ratio* for that (`kdpm2.noise_schedule.coordinates`).
 
 It follows :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint in log σ, :math:`\mathrm{mid} =
 \sqrt{\sigma\,\mathrm{down}}`, takes the slope there, and with it goes from the anchor, the sample at the start of the
@@ -39,7 +27,6 @@ References:
       https://arxiv.org/abs/2206.00364
     | DPM-Solver (Lu et al., 2022): https://arxiv.org/abs/2206.00927
     | sample_dpm_2 and sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion
-    | The ancestral step of flows: https://github.com/comfyanonymous/ComfyUI
 """
 
 from dataclasses import dataclass, replace
@@ -51,7 +38,6 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.prediction import affine, input_scale
 from kdpm2.spacing import Steps, given
 
 Floats = NDArray[np.float64]
@@ -222,7 +208,7 @@ def dpm2(
     s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
     unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
     sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
-    down, up, ratio = (_split_flow if schedule.flow else _split)(sigma, following, eta)
+    down, up, ratio = schedule.coordinates.split(sigma, following, eta)
     mid = np.sqrt(sigma * down)
     churned_by = np.sqrt(sigma**2 - unchurned**2)
     # What a step adds lasts until the next starts, where churn adds to it: one draw for both.
@@ -236,12 +222,12 @@ def dpm2(
         return _interleaved(first, second)[present]
 
     level = per_stage(sigma, mid)
-    p, q = affine(schedule, prediction_type, level)
+    p, q = schedule.affine(prediction_type, level)
     zero, one = np.zeros_like(sigma), np.ones_like(sigma)
     # A single stage does all that its step does.
     starts_factor = np.where(has_midpoint, one, ratio)
     drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
-    scale = input_scale(schedule, level)
+    scale = schedule.input_scale(level)
 
     def rows(start: Floats, end: Floats, factor: Floats, anchor: Floats) -> Floats:
         """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
@@ -301,28 +287,6 @@ def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     return both
 
 
-def _split(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
-    """The pair (down, up), and no scaling."""
-    ratio = following / sigma
-    # Products that vanish only with their factors: no cancellation however far apart the two sigmas are. A sigma that
-    # rises, as where an image is taken back to noise, is for eta = 0 alone.
-    up = eta * following * np.sqrt((1 - ratio) * (1 + ratio)) if eta else np.zeros_like(sigma)
-    down = following * np.sqrt(np.maximum((1 - eta) * (1 + eta) + (eta * ratio) ** 2, 0))
-    return down, np.minimum(up, following), np.ones_like(sigma)
-
-
-def _split_flow(sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
-    """The triple (down, up, ratio) of a flow."""
-    reached = np.maximum(1 - eta * (1 - following / sigma), 0) if eta else np.ones_like(sigma)
-    down = following * reached
-    # Nothing is scaled where nothing is added; at 1 the fractions would be 0 / 0.
-    left = np.where(reached == 1, 1, 1 - down)
-    ratio = np.where(reached == 1, 1, (1 - following) / left)
-    # σ' - down·ratio, with the difference taken by hand: nothing cancels.
-    difference = following * (1 - reached) / left
-    return down, np.sqrt(difference * (following + down * ratio)), ratio
-
-
 def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Floats:
     if churn is None:
         return np.zeros_like(sigma)
@@ -333,7 +297,7 @@ def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Float
     s_tmax = _check.number("s_tmax", churn.s_tmax, 0, np.inf)
     if s_tmin > s_tmax:
         raise ValueError(f"s_tmin must be at most s_tmax={s_tmax:g}, got {s_tmin:g}")
-    if s_churn and schedule.flow:
+    if s_churn and not schedule.coordinates.churns:
         raise ValueError(f"s_churn must be 0 for a flow model, for which EDM's churn is not defined, got {s_churn:g}")
     within = (sigma >= s_tmin) & (sigma <= s_tmax)
     return np.where(within, min(s_churn / max(len(sigma), 1), _LARGEST_CHURN), 0.0)

@@ -25,7 +25,6 @@ from kdpm2 import (
     curves,
     noise,
     noise_schedule,
-    prediction,
     sampling,
     spacing,
     table,
@@ -269,7 +268,7 @@ def custom(scheduler: Any, **arguments: Any) -> object:
 
 
 def curve(scheduler: Any, kind: str, **arguments: Any) -> object:
-    return curves.SIGMA_CURVES[kind](**{"sigma_max": 10.0, "sigma_min": 0.1, "count": 5, **arguments})
+    return curves.SIGMA_CURVES[kind].levels(**{"sigma_max": 10.0, "sigma_min": 0.1, "count": 5, **arguments})
 
 
 def align_your_steps(scheduler: Any, **arguments: Any) -> object:
@@ -309,7 +308,9 @@ def sigma_of(scheduler: Any, timestep: Any) -> object:
 
 def affine(scheduler: Any, **arguments: Any) -> object:
     wanted = {"schedule": noise_schedule.EDM(), "prediction_type": "epsilon", "sigma": np.ones(2), **arguments}
-    return prediction.affine(**wanted)
+    return kdpm2.Denoiser(lambda x, t: x, wanted["schedule"], wanted["prediction_type"]).schedule.affine(
+        wanted["prediction_type"], wanted["sigma"]
+    )
 
 
 def dpm2(scheduler: Any, **arguments: Any) -> object:
@@ -410,9 +411,6 @@ NO_SEQUENCES: dict[str, Any] = {
 }
 NOT_FLAT: dict[str, Any] = {"empty": [], "of two dimensions": np.array([[1.0, 0.5]]), "a scalar": torch.tensor(5.0)}
 WITHOUT_VALUE: dict[str, Any] = {"nan": [NAN], "infinity": [INF, 1.0], "negative": [1.0, -1.0]}
-
-
-SIGMA_CONDITIONED = noise_schedule.SigmaConditioned()
 
 
 class Endless:

@@ -362,5 +362,5 @@ def test_what_community_pipelines_ask_of_any_scheduler() -> None:
     flow.set_shift(3.0)
     flow.set_timesteps(4)
     assert flow.table.sigmas[1] == pytest.approx(made(DISCRETE, **FLOW, flow_shift=3.0).table.sigmas[1])
-    with pytest.raises(ValueError, match="shift is for flow models, and this is a vp model, got 3"):
+    with pytest.raises(ValueError, match="shift is for flow models, and this is a model with betas, got 3"):
         scheduler.set_shift(3.0)

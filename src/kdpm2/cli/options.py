@@ -13,6 +13,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from kdpm2.curves import FLAGS, SIGMA_CURVES
+from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
+
 
 class Sampler(str, Enum):
     """KDPM2 with and without fresh noise at every step."""
@@ -21,37 +24,10 @@ class Sampler(str, Enum):
     discrete = "discrete"
 
 
-class Sigmas(str, Enum):
-    """How the first and the last noise level are joined."""
-
-    plain = "plain"
-    karras = "karras"
-    exponential = "exponential"
-    beta = "beta"
-    polyexponential = "polyexponential"
-    lu = "lu"
-    ays_sd15 = "ays_sd15"
-    ays_sdxl = "ays_sdxl"
-    ays_svd = "ays_svd"
-
-
-class Spacing(str, Enum):
-    """How timesteps are spaced."""
-
-    linspace = "linspace"
-    leading = "leading"
-    trailing = "trailing"
-    simple = "simple"
-    sgm_uniform = "sgm_uniform"
-
-
-_CURVE_FLAGS = {
-    "karras": "use_karras_sigmas",
-    "exponential": "use_exponential_sigmas",
-    "beta": "use_beta_sigmas",
-    "polyexponential": "use_polyexponential_sigmas",
-    "lu": "use_lu_lambdas",
-}
+PLAIN = "plain"
+# Of strings, so that each is its own name on the command line.
+Sigmas = Enum("Sigmas", {name: name for name in (PLAIN, *SIGMA_CURVES)}, type=str)  # type: ignore[misc]
+Spacing = Enum("Spacing", {name: name for name in TIMESTEP_SPACINGS}, type=str)  # type: ignore[misc]
 
 # Name in the configuration, type, and help; in the order of --help.
 _OPTIONS: list[tuple[str, type, str]] = [
@@ -134,8 +110,9 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     if "sigmas" in options:
         curve = options["sigmas"].value
-        changed |= {flag: name == curve for name, flag in _CURVE_FLAGS.items()}
-        changed["ays_sigmas"] = curve.removeprefix("ays_") if curve.startswith("ays_") else None
+        changed |= {flag: name == curve for flag, name in FLAGS.items()}
+        changed["ays_sigmas"] = None
+        changed["sigma_curve"] = None if curve in (PLAIN, *FLAGS.values()) else curve
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
     changed |= {name: options[name] for name, _, _ in _OPTIONS if name in options}
@@ -193,7 +170,8 @@ def curve_of(config: Mapping[str, Any]) -> str:
     """The name, among `Sigmas`, of a configuration's curve."""
     if config.get("ays_sigmas"):
         return f"ays_{config['ays_sigmas']}"
-    return next((name for name, flag in _CURVE_FLAGS.items() if config.get(flag)), Sigmas.plain.value)
+    by_flag = next((name for flag, name in FLAGS.items() if config.get(flag)), None)
+    return by_flag or config.get("sigma_curve") or PLAIN
 
 
 def checked_folder(option: str, name: str) -> bool:

@@ -72,9 +72,14 @@ class Attributes(Configured):
         return doubled(table.sigmas)
 
     @property
+    def _is_flow(self) -> bool:
+        """Whether programs take the scheduler for one of diffusers' flow-matching ones."""
+        return self._schedule.flow
+
+    @property
     def _shows_stages(self) -> bool:
         """Whether `sigmas` has the level of each stage."""
-        return self._schedule.flow
+        return self._is_flow
 
     def _run_begins_or_ends(self) -> None:
         """Note where what is shown depends on whether a run is under way."""
@@ -101,7 +106,7 @@ class Attributes(Configured):
 
     def _variance_preserving(self, name: str) -> VariancePreserving:
         if not isinstance(self._schedule, VariancePreserving):
-            raise AttributeError(f"{name}: a {self._schedule.family} model has none")
+            raise AttributeError(f"{name}: {self._schedule.named} has none")
         return self._schedule
 
     @property
@@ -117,14 +122,14 @@ class Attributes(Configured):
     @property
     def init_noise_sigma(self) -> torch.Tensor:
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
-        if self._schedule.flow:
+        if self._is_flow:
             return torch.tensor(1.0, dtype=torch.float32)
         edited = edits(self, ("sigmas",), closely=self._run.stage is None).get(
             "sigmas"
         )  # where a run will start, though none has looked at it yet
         start = self._table.start if not isinstance(edited, torch.Tensor) else float(edited.max())
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
-        with_data = self.config.timestep_spacing == "leading" or self._schedule.family == "edm"
+        with_data = self.config.timestep_spacing == "leading" or self._schedule.starts_with_data
         with_data = with_data and not self._in_variance_preserving
         return torch.tensor(np.hypot(start, 1) if with_data else start, dtype=torch.float32)
 
@@ -180,8 +185,8 @@ class Attributes(Configured):
             TypeError: If `shift` is no number.
             ValueError: If it is not above 0, or the model is no flow.
         """
-        if not self._schedule.flow:
-            raise ValueError(f"shift is for flow models, and this is a {self._schedule.family} model, got {shift}")
+        if self._schedule.shift is None:
+            raise ValueError(f"shift is for flow models, and this is {self._schedule.named}, got {shift}")
         self.register_to_config(flow_shift=_check.positive("shift", shift))
 
     def time_shift(self, mu: float, sigma: float, t: Any) -> Any:
@@ -211,7 +216,7 @@ class Attributes(Configured):
     def _converted(self, curve: str, in_sigmas: Any, count: int) -> NDArray[np.float64]:
         sigma_min, sigma_max = (getattr(self.config, name, None) for name in ("sigma_min", "sigma_max"))
         first, last = float(in_sigmas[0]), float(in_sigmas[-1])
-        return SIGMA_CURVES[curve](
+        return SIGMA_CURVES[curve].levels(
             first if sigma_max is None else sigma_max, last if sigma_min is None else sigma_min, count
         )
 
@@ -228,7 +233,7 @@ class Attributes(Configured):
         if not found:
             return None
         if not isinstance(self._schedule, VariancePreserving):
-            raise ValueError(f"{next(iter(found))} must not be assigned: a {self._schedule.family} model has none")
+            raise ValueError(f"{next(iter(found))} must not be assigned: {self._schedule.named} has none")
         continuous = self._schedule.continuous
         nothing = [name for name, held in found.items() if held is None]
         if nothing:

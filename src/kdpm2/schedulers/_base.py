@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from kdpm2 import _check, spacing, update
 from kdpm2._check_tensor import alike, check_like, from_array, kind_of, on_device
 from kdpm2.noise import Generators, Seeds
-from kdpm2.noise_schedule import VariancePreserving
 from kdpm2.run import Run
 from kdpm2.schedulers import _clean, _options
 from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
@@ -75,8 +74,9 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
 
     *The noise levels.* `timestep_spacing`: "linspace", "leading", "trailing", "simple" or "sgm_uniform";
     `steps_offset` is added to every leading timestep. At most one of `use_karras_sigmas`, `use_exponential_sigmas`,
-    `use_beta_sigmas`, `use_polyexponential_sigmas`, `use_lu_lambdas` and `ays_sigmas` ("sd15", "sdxl", "svd"): the
-    curve between their first and last sigma, or between `sigma_max` and `sigma_min`; `rho` is its exponent.
+    `use_beta_sigmas`, `use_polyexponential_sigmas`, `use_lu_lambdas`, `ays_sigmas` ("sd15", "sdxl", "svd") and
+    `sigma_curve` (any of these by name, as "karras" or "ays_sd15"): the curve between their first and last sigma, or
+    between `sigma_max` and `sigma_min`; `rho` is its exponent.
     `final_sigmas_type`: end at "zero" or at "sigma_min". `discard_next_to_last_sigma`: leave the sigma before out.
 
     *The samples.* `sample_space`: "variance_exploding", x0 + σ·n, as diffusers' class holds them, or
@@ -109,8 +109,9 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         self._schedule = _options.trained(options)
         self._model = _options.key_of_the_model(options)
         count = options.num_train_timesteps
-        if isinstance(self._schedule, VariancePreserving) and len(self._schedule) < count:
-            count = len(self._schedule)
+        trained = self._schedule.trained_timesteps
+        if trained is not None and trained < count:
+            count = trained
             self._warn(
                 f"trained_betas are {count}, so there are {count} timesteps, and not num_train_timesteps="
                 f"{options.num_train_timesteps}: pass num_train_timesteps={count}, or all of the betas"
@@ -123,7 +124,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         self.num_inference_steps = int(count)
         # Last, since diffusers writes out the whole configuration here, which may hold anything until it is checked.
         changed = _options.plain(self.config)
-        if self._schedule.flow:
+        if self._schedule.shift is not None:
             self._noted_shift = changed.get("flow_shift", options.flow_shift)
             changed["shift"] = self._noted_shift  # diffusers' schedulers of flows call it so
         if changed:
@@ -135,7 +136,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         self._limits = _clean.limits(options)
         if options.sample_space is not None:
             _check.choice("sample_space", options.sample_space, _options.SAMPLE_SPACES)
-        seen = self._never_scales and options.sample_space is None and self._schedule.family == "vp"
+        seen = self._never_scales and options.sample_space is None and self._schedule.stepped_unscaled
         self._in_variance_preserving = seen or options.sample_space == "variance_preserving"
 
     def set_timesteps(
@@ -176,9 +177,9 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             if num_inference_steps is None:
                 raise ValueError("num_inference_steps must be an integer at least 1 without sigmas or timesteps")
             limit = num_train_timesteps
-            if limit is None and isinstance(schedule, VariancePreserving):
+            if limit is None and schedule.trained_timesteps is not None:
                 # There may be more betas than timesteps.
-                limit = min(options.num_train_timesteps, len(schedule))
+                limit = min(options.num_train_timesteps, schedule.trained_timesteps)
             steps = spacing.steps(schedule, num_inference_steps, num_train_timesteps=limit, shift=shift, **spaced)
         else:
             if num_train_timesteps is not None:

@@ -83,13 +83,11 @@ class Noising(Attributes):
         else:
             stages = [self._begin_at if stands is None else stands]
         level = self._noise_levels(stages).reshape([-1, *[1] * (len(shape) - 1)][: len(shape)])
-        alpha = self._schedule.alpha(level) if self._schedule.flow else None
+        alpha = self._schedule.alpha(level)
         if self._in_variance_preserving:
             alpha = 1 / np.hypot(1, level)
             level = level * alpha
-        return update.noised(
-            original_samples, noise, torch.from_numpy(level), None if alpha is None else torch.from_numpy(alpha)
-        )
+        return update.noised(original_samples, noise, torch.from_numpy(level), torch.from_numpy(alpha))
 
     def scale_noise(self, sample: ArrayOrTensor, timestep: torch.Tensor, noise: ArrayOrTensor) -> ArrayOrTensor:
         """The same as `add_noise`, as the pipelines of flow-matching models call it.

@@ -20,13 +20,6 @@ TIME_SHIFT_TYPES = ("exponential", "linear")
 TIMESTEP_TYPES = ("discrete", "continuous")
 SAMPLE_SPACES = ("variance_exploding", "variance_preserving")
 
-CURVE_FLAGS = {
-    "use_karras_sigmas": "karras",
-    "use_exponential_sigmas": "exponential",
-    "use_beta_sigmas": "beta",
-    "use_polyexponential_sigmas": "polyexponential",
-    "use_lu_lambdas": "lu",
-}
 OF_THE_MODEL = (
     "num_train_timesteps",
     "beta_start",
@@ -192,12 +185,17 @@ def shift(options: Any, mu: float | None) -> float | None:
 
 
 def _sigma_curve(options: Any) -> str | None:
-    chosen = {flag: CURVE_FLAGS[flag] for flag in CURVE_FLAGS if getattr(options, flag) is not None}
-    chosen = {flag: curve for flag, curve in chosen.items() if _check.flag(flag, getattr(options, flag))}
+    """The one curve that the options ask for, each in its way; None for none."""
+    chosen = {
+        flag: name
+        for flag, name in curves.FLAGS.items()
+        if getattr(options, flag) is not None and _check.flag(flag, getattr(options, flag))
+    }
     if options.ays_sigmas is not None:
-        model = _check.choice("ays_sigmas", options.ays_sigmas, curves.ALIGN_YOUR_STEPS)
-        chosen["ays_sigmas"] = f"ays_{model}"
+        chosen["ays_sigmas"] = f"ays_{_check.choice('ays_sigmas', options.ays_sigmas, curves.ALIGN_YOUR_STEPS)}"
+    if options.sigma_curve is not None:
+        chosen["sigma_curve"] = _check.choice("sigma_curve", options.sigma_curve, spacing.CURVE_NAMES)
     if len(chosen) > 1:
-        known = ", ".join([*CURVE_FLAGS, "ays_sigmas"])
+        known = ", ".join([*curves.FLAGS, "ays_sigmas", "sigma_curve"])
         raise ValueError(f"only one of {known} may be set, got {', '.join(chosen)}")
     return next(iter(chosen.values()), None)

@@ -64,7 +64,7 @@ class InSampleSpace(Attributes):
 
     def _is_variance_preserving(self, sample: torch.Tensor) -> bool:
         """Whether a run begins with noise of standard deviation 1, where noise of a far larger σ was due."""
-        asked = self._options_of_run.sample_space is not None or self._schedule.family != "vp"
+        asked = self._options_of_run.sample_space is not None or not self._schedule.stepped_unscaled
         few = sample.numel() < _ENOUGH_TO_TELL or self._table.stage_sigmas[0] < _FAR_FROM_1
         if asked or few or sample.is_meta:
             return False

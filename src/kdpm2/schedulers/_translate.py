@@ -15,7 +15,8 @@ import diffusers
 from diffusers.configuration_utils import FrozenDict
 
 from kdpm2 import _check
-from kdpm2.schedulers._options import CURVE_FLAGS, OF_THE_MODEL
+from kdpm2.curves import FLAGS
+from kdpm2.schedulers._options import OF_THE_MODEL
 
 _OURS = ("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler")
 _OF_BETAS = (
@@ -217,7 +218,7 @@ def _betas(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
         # Multistep solvers look at these for a flow alone, but hold them for every model.
         of_flows = ("flow_shift", "use_dynamic_shifting")
         words = {name: value for name, value in words.items() if name not in of_flows}
-    if any(asked.get(flag) is True for flag in CURVE_FLAGS):
+    if any(asked.get(flag) is True for flag in FLAGS):
         return words
     # The ends of a curve, which diffusers' schedulers do not look at without one; it may be chosen later.
     ends = {name: words[name] for name in ("sigma_min", "sigma_max") if words.get(name) is not None}
@@ -258,7 +259,7 @@ def _flow(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _edm(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     curve = _check.choice("sigma_schedule", words.get("sigma_schedule", "karras"), _EDM_CURVES)
-    asked = any(changed.get(flag) for flag in (*CURVE_FLAGS, "ays_sigmas"))
+    asked = any(changed.get(flag) for flag in (*FLAGS, "ays_sigmas", "sigma_curve"))
     return {
         **{name: value for name, value in words.items() if name != "_use_default_values"},
         "_class_name": words.get("_class_name", "EDMEulerScheduler"),

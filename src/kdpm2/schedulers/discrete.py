@@ -83,6 +83,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         thresholding: bool = False,
         dynamic_thresholding_ratio: float = 0.995,
         sample_max_value: float = 1.0,
+        sigma_curve: str | None = None,
     ) -> None:
         """Set up the schedule of the trained model, and the run that visits every timestep of it.
 
@@ -107,7 +108,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
         options = self._options_of_run
         s_churn = _check.number("s_churn", options.s_churn, 0, math.inf)
-        if for_training and not self._schedule.flow:
+        if for_training and self._schedule.coordinates.churns:
             s_churn = 0.0
         churn = Churn(s_churn, options.s_tmin, math.inf if options.s_tmax is None else options.s_tmax)
         return dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
@@ -118,17 +119,17 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         There are no pictures of diffusers' for flows.
         """
         table = self._table
-        if self._schedule.flow:
+        if self._is_flow:
             return super()._noise_levels(stages)
         return np.where(table.starts_step, table.stage_sigmas, table.sigmas[table.step + 1])[stages]
 
     @property
     def _shows_stages(self) -> bool:
         """For a flow; for one of multistep solvers in runs alone, as those show where steps start."""
-        return self._schedule.flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
+        return self._is_flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
 
     def _run_begins_or_ends(self) -> None:
-        if self._schedule.flow:
+        if self._is_flow:
             forget(self, ("sigmas",))
 
     @Buffer
