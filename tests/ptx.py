@@ -14,7 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 from kdpm2.table import Row
-from kdpm2.update import _kernel, fused
+from kdpm2.update import _fused as fused
+from kdpm2.update import _kernel
 
 ROWS = [
     Row(scale=0.3, x=0.7, model=-1.3, anchor=0.9, noise=0.4, denoised_x=0.6, denoised_model=-2.1),

@@ -22,7 +22,7 @@ def test_the_core_is_numpy_alone() -> None:
 
 CORE = [
     "update",
-    "update.fused",
+    "update._fused",
     "noise",
     "philox",
     "denoiser",

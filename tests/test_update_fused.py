@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import noise_schedule, philox, spacing, table
-from kdpm2.update import fused
+from kdpm2.update import _fused as fused
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -313,7 +313,7 @@ def test_what_is_compiled_is_left_to_the_compiler() -> None:
 
 
 def said_with(environment: str, statement: str) -> str:
-    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2.update import fused\nprint({statement})"
+    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2.update import _fused as fused\nprint({statement})"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 

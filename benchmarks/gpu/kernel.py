@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 
 from kdpm2 import philox
-from kdpm2.update import fused
+from kdpm2.update import _fused as fused
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LAUNCHES, REPLAYS = 20, 11

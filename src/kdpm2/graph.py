@@ -25,7 +25,8 @@ from typing import Any
 import torch
 
 from kdpm2 import loop, update
-from kdpm2.loop import Noise, Run
+from kdpm2.loop import Run
+from kdpm2.noise import Source
 
 DEVICES = ("cuda",)
 
@@ -49,7 +50,7 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
         run.table.stage_timesteps.tobytes(),
         (x.shape, x.dtype, x.device),
         _autocast(x.device.type),
-        run.noise.seeds is None,
+        run.noise.streams is None,
         _kind("conditioning", run.conditioning),
     )
     # A bound method is made anew each time that it is asked for; what it is bound to stays.
@@ -73,6 +74,16 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
     return graphs[named].play(run, x)
 
 
+class _Held(Source):
+    """Noise in memory that a graph reads from: that of each step, or the streams that it is made of."""
+
+    def __init__(self, steps: dict[int, torch.Tensor], streams: torch.Tensor | None) -> None:
+        self.steps, self.streams = steps, streams
+
+    def draw(self, step: int, like: torch.Tensor) -> torch.Tensor:
+        return self.steps[step]
+
+
 class Recording:
     """One graph, and the memory that it reads from and writes to.
 
@@ -87,10 +98,9 @@ class Recording:
         with torch.inference_mode(False), torch.no_grad():  # later runs write to it, which may be in no such mode
             self._x = x.clone(memory_format=torch.contiguous_format)
             self._conditioning = _copied(run.conditioning)
-            self._seeds = None if run.noise.seeds is None else run.noise.seeds.clone()
-            self._noise = {step: torch.zeros_like(self._x) for step in adds if self._seeds is None}
-        noise = Noise(draw=None if self._seeds is not None else self._noise.__getitem__, seeds=self._seeds)
-        recorded = dataclasses.replace(run, noise=noise, conditioning=self._conditioning, disable=True)
+            streams = None if run.noise.streams is None else run.noise.streams.clone()
+            self._noise = _Held({step: torch.zeros_like(self._x) for step in adds if streams is None}, streams)
+        recorded = dataclasses.replace(run, noise=self._noise, conditioning=self._conditioning, disable=True)
         held = update.on_device(table, x.device, x.dtype)
 
         enabled, dtype = _autocast(x.device.type)
@@ -111,10 +121,10 @@ class Recording:
         """The samples that the run leads to from `x`, a new tensor."""
         self._x.copy_(x)
         _copy_into(self._conditioning, run.conditioning)
-        if self._seeds is not None and run.noise.seeds is not None:
-            self._seeds.copy_(run.noise.seeds)
-        for step, noise in self._noise.items():
-            noise.copy_(run.noise(step, x))
+        if self._noise.streams is not None and run.noise.streams is not None:
+            self._noise.streams.copy_(run.noise.streams)
+        for step, noise in self._noise.steps.items():
+            noise.copy_(run.noise.draw(step, x))
         self._graph.replay()
         return self._result.clone()
 

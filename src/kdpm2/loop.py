@@ -16,36 +16,12 @@ import torch
 
 from kdpm2 import philox, update
 from kdpm2.denoiser import Denoiser
+from kdpm2.noise import Source
+from kdpm2.philox import Draw
 from kdpm2.table import StageTable
-from kdpm2.update import DeviceTable, fused
+from kdpm2.update import DeviceTable
 
 Callback = Callable[[dict[str, Any]], object]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Where the noise of steps comes from: `draw`, or else `seeds`.
-
-    Attributes:
-        draw: Gives the noise that a step adds, like the sample.
-        seeds: Shape (B,), int64: those of `kdpm2.philox`, of which each step is a draw.
-        every_step: Whether it is drawn for every step but the last, needed or not, so that random numbers are used up
-            as k-diffusion uses them.
-        given_up: Whether the run may write to what is drawn.
-    """
-
-    draw: Callable[[int], torch.Tensor] | None = None
-    seeds: torch.Tensor | None = None
-    every_step: bool = False
-    given_up: bool = True
-
-    def __call__(self, step: int, like: torch.Tensor) -> torch.Tensor:
-        """The noise of a step, standard normal."""
-        if self.draw is not None:
-            return self.draw(step)
-        if self.seeds is None:
-            raise TypeError("noise must have draw or seeds, got neither")
-        return philox.normal(self.seeds, step, like.shape)
 
 
 @dataclass(frozen=True)
@@ -59,14 +35,17 @@ class Run:
         conditioning: Keyword arguments of the network.
         callback: Called once a step with what k-diffusion's functions tell.
         disable: Whether to show no progress bar; None for one on a terminal.
+        draws_every_step: Whether noise is drawn for every step but the last, needed or not, so that random numbers are
+            used up as k-diffusion uses them.
     """
 
     table: StageTable
     model: Denoiser
-    noise: Noise
+    noise: Source
     conditioning: dict[str, Any]
     callback: Callback | None = None
     disable: bool | None = True
+    draws_every_step: bool = False
 
 
 def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
@@ -79,60 +58,29 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     # callback has seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
     unseen = run.callback is None and not (table.rows[:, 0] == 1).any()
-    anchor = network_input = None
+    anchor = None
     told = _progress(run)
     for stage in range(len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
-        if network_input is None:
-            network_input = x if row.scale == 1 else x.mul(scales[stage])
+        network_input = x if row.scale == 1 else x.mul(scales[stage])
         model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
-        network_input = None
+        del network_input
         if run.callback is not None and table.starts_step[stage]:
             run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
-        in_registers = noise.seeds is not None and update.kernel_serves(
-            x, model_output, x if anchor is None else anchor
-        )
-        drawn = None
-        if not in_registers and (row.noise or (noise.every_step and ends and stage + 1 < len(table))):
-            drawn = noise(step, x)
+        drawn: torch.Tensor | Draw | None = None
+        if row.noise and noise.streams is not None:
+            drawn = Draw(noise.streams, held.step[stage])
+        elif row.noise or (run.draws_every_step and ends and stage + 1 < len(table)):
+            drawn = noise.draw(step, x)
         into = memory[ends]
-        if into is None and drawn is not None and noise.given_up:
+        if into is None and isinstance(drawn, torch.Tensor) and noise.fresh:
             into = drawn
-        if in_registers:
-            after, network_input = _in_one_pass(run, held, stage, x, model_output, anchor, into)
-        else:
-            after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
+        after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
         del model_output, drawn, into
         memory[ends] = after if unseen else None
         x, anchor = after, None if ends else x
         told(ends)
     return x
-
-
-def _in_one_pass(
-    run: Run,
-    held: DeviceTable,
-    stage: int,
-    x: torch.Tensor,
-    model_output: torch.Tensor,
-    anchor: torch.Tensor | None,
-    into: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The sample after the stage, and what the network reads next, if that is another tensor; noise is in no memory."""
-    table = run.table
-    adds = bool(table.row(stage).noise)
-    after, network_input, _ = fused.stage(
-        held.rows,
-        held.stage[stage],
-        x,
-        model_output,
-        anchor,
-        seeds=run.noise.seeds if adds else None,
-        draw=held.step[stage] if adds else None,
-        want_input=stage + 1 < len(table) and table.row(stage + 1).scale != 1,
-        out=into,
-    )
-    return after, network_input
 
 
 def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
@@ -148,14 +96,14 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
     x = x.detach().contiguous()
     # Tensors of their own from the start: to torch, arguments that are one tensor are another graph.
     previous = torch.zeros_like(x)
-    drawn = torch.zeros_like(x) if noise.seeds is None and table.adds_noise.any() else None
+    drawn = torch.zeros_like(x) if noise.streams is None and table.adds_noise.any() else None
     told = _progress(run)
     for stage in range(len(table)):
         row, step = table.row(stage), int(table.step[stage])
-        if row.noise and noise.draw is not None:
-            drawn = noise.draw(step)
+        if row.noise and noise.streams is None:
+            drawn = noise.draw(step, x)
         after, model_output = _compiled_stage()(
-            run.model, held, held.stage[stage], x, previous, drawn, noise.seeds, run.conditioning
+            run.model, held, held.stage[stage], x, previous, drawn, noise.streams, run.conditioning
         )
         if run.callback is not None and table.starts_step[stage]:
             run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
@@ -176,14 +124,14 @@ def _stage(
     x: torch.Tensor,
     previous: torch.Tensor,
     drawn: torch.Tensor | None,
-    seeds: torch.Tensor | None,
+    streams: torch.Tensor | None,
     conditioning: dict[str, Any],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sample after a stage, and the network's output."""
     network_input, timestep = update.network_input(held, stage, x)
     model_output = model.predict(network_input, timestep, **conditioning)
-    if seeds is not None:
-        drawn = philox.normal(seeds, held.step.index_select(0, stage.reshape(1)).reshape(()), x.shape)
+    if streams is not None:
+        drawn = philox.normal(streams, held.step.index_select(0, stage.reshape(1)).reshape(()), x.shape)
     return update.at_stage(held, stage, x, model_output, previous, drawn), model_output
 
 

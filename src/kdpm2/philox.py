@@ -6,7 +6,7 @@ Philox 4x32-10 enciphers a counter of four 32-bit words under a key of two. Here
     \mathrm{counter} = (\mathrm{block},\ \mathrm{draw},\ 0,\ 0).
 
 There is no state, so that a sample's noise does not depend on its neighbours, on what was drawn before, on the device
-or on the number of threads, and a GPU kernel can make it where it is added (`kdpm2.update.fused` does).
+or on the number of threads, and a GPU kernel can make it where it is added (`kdpm2.update` does).
 
 The four words of a block are four uniforms, :math:`u_i = 2^{-32} w_i + 2^{-33}` in float32, never 0, and these are four
 normals, by Box and Muller, none of them above 6.77:
@@ -29,7 +29,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -113,6 +113,22 @@ def normal(seeds: torch.Tensor, draw: int | torch.Tensor, shape: Sequence[int]) 
             part = rest[:, lane * Q : (lane + 1) * Q]
             part.copy_(z[:, whole : whole + part.shape[1]])
     return noise.reshape(tuple(shape))
+
+
+class Draw(NamedTuple):
+    """Noise that is made where it is needed.
+
+    Attributes:
+        seeds: Shape (B,), int64, as `normal` takes them.
+        number: Shape () or (B,), int64: the number of the draw.
+    """
+
+    seeds: torch.Tensor
+    number: torch.Tensor
+
+    def like(self, sample: torch.Tensor) -> torch.Tensor:
+        """The noise, with the shape of a sample (B, ...)."""
+        return normal(self.seeds, self.number, tuple(sample.shape))
 
 
 def _uniform(word: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from kdpm2 import _check, curves, graph, loop, update
 from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
-from kdpm2.loop import Callback, Noise, Run
-from kdpm2.noise import NOISES, Brownian, Seeds, check_apart, checked_seeds, gaussian_like, seeded, streams
+from kdpm2.loop import Callback, Run
+from kdpm2.noise import NOISES, Noise, Seeds, Source, checked_seeds
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.table import LARGEST_SCALE, Churn, StageTable, asked_for
 
@@ -64,9 +64,9 @@ def sample(
         s_noise: Scale of the noise, at least 0.
         seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
             torch's global generator if None.
-        noise: "gaussian"; "brownian" for a path that runs with other numbers of steps see too; "philox" for that of
-            `kdpm2.philox`, the same on every device, which a GPU makes where it is added: of one seed for the batch
-            each sample has the next.
+        noise: A name of `kdpm2.noise.NOISES`: "gaussian"; "brownian" for noise from a Brownian path, with which the
+            pictures of one seed converge as steps grow; "philox", the same on every device, which a GPU makes where it
+            is added: each sample of the batch takes the seed after the one before.
         conditioning: Keyword arguments for the denoiser.
         flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
         callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it, to be read alone;
@@ -96,8 +96,9 @@ def sample(
     if chosen == "graph" and callback is not None:
         raise ValueError("callback must be None with mode='graph', which calls nothing when it is played")
     disable = not _check.flag("progress", progress)
-    source = _noise(_check.choice("noise", noise, (*NOISES, "philox")), seeds, x, table)
-    run = Run(table, model, source, dict(conditioning or {}), callback, disable)
+    kind: type[Noise] = NOISES[_check.choice("noise", noise, NOISES)]
+    kind.check(table)
+    run = Run(table, model, kind.of(seeds, table, x), dict(conditioning or {}), callback, disable)
     return _made(MODES[chosen], run, x)
 
 
@@ -153,8 +154,9 @@ def sample_dpm_2_ancestral(
         check_like("what noise_sampler returns", drawn, "x", kind)
         return drawn
 
-    source = Noise(draw, every_step=True, given_up=noise_sampler is None)
-    return _made(loop.eager, Run(table, denoiser, source, dict(extra_args or {}), callback, disable), x)
+    source = _Called(draw, fresh=noise_sampler is None)
+    run = Run(table, denoiser, source, dict(extra_args or {}), callback, disable, draws_every_step=True)
+    return _made(loop.eager, run, x)
 
 
 @torch.no_grad()
@@ -205,24 +207,23 @@ def sample_dpm_2(
 
     if churned:
         x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
-    source = Noise(draw, every_step=churned)
-    return _made(loop.eager, Run(table, denoiser, source, dict(extra_args or {}), callback, disable), x)
+    source = _Called(draw, fresh=True)
+    run = Run(table, denoiser, source, dict(extra_args or {}), callback, disable, draws_every_step=churned)
+    return _made(loop.eager, run, x)
 
 
 def _made(way: Callable[[Run, torch.Tensor], torch.Tensor], run: Run, x: torch.Tensor) -> torch.Tensor:
     return way(run, x) if len(run.table) else x.clone()
 
 
-def _noise(kind: str, seeds: int | list[int] | None, x: torch.Tensor, table: StageTable) -> Noise:
-    """Where the noise of `sample` comes from."""
-    if kind == "philox":
-        return Noise(seeds=streams(seeds, len(x), x.device))
-    if kind == "brownian" and len(table):
-        check_apart(table.sigmas, table.up)
-        path = Brownian(x, 0.0, max(table.sigmas), seeds)
-        return Noise(lambda step: path(table.sigmas[step], table.sigmas[step + 1]))
-    generators = seeded(seeds)
-    return Noise(lambda step: gaussian_like(x, generators))
+class _Called(Source):
+    """Noise from a function of the step, which may keep what it returns."""
+
+    def __init__(self, function: Callable[[int], torch.Tensor], fresh: bool) -> None:
+        self._function, self.fresh = function, fresh
+
+    def draw(self, step: int, like: torch.Tensor) -> torch.Tensor:
+        return self._function(step)
 
 
 def _table(

@@ -93,6 +93,7 @@ class StageTable:
             it starts a step.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
         start: Standard deviation of the noise that a run starts from, that of churn included.
+        trained_up_to: The model's largest noise level; 0 if it has none.
     """
 
     sigmas: Floats
@@ -107,10 +108,16 @@ class StageTable:
     entry_rows: Floats
     initial_noise: float
     start: float
+    trained_up_to: float = 0.0
 
     def __len__(self) -> int:
         """The number of stages."""
         return len(self.rows)
+
+    @property
+    def highest(self) -> float:
+        """The largest noise level of this run and of the model: no run of it begins above."""
+        return float(max(self.trained_up_to, self.sigmas.max()))
 
     @cached_property
     def ends_step(self) -> NDArray[np.bool_]:
@@ -255,6 +262,7 @@ def dpm2(
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
         initial_noise=initial_noise,
         start=float(np.hypot(steps.sigmas[0], initial_noise)),
+        trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
 
 

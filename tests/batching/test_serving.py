@@ -126,9 +126,9 @@ def test_first_come_first_served_and_no_more_than_there_is_room_for() -> None:
 
 
 def test_compiled_batches_have_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdpm2.batching import arithmetic
+    from kdpm2.batching import solver as solver_module
 
-    monkeypatch.setattr(arithmetic, "compiled_stage", lambda: arithmetic.stage)
+    monkeypatch.setattr(solver_module, "_compiled_stage", lambda: solver_module._stage)
     shapes = set()
 
     def counting(x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:

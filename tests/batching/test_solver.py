@@ -11,13 +11,14 @@ import torch
 
 import kdpm2
 from kdpm2 import noise_schedule, spacing, update
-from kdpm2.batching import BatchedSolver, arithmetic
+from kdpm2.batching import BatchedSolver
+from kdpm2.batching import solver as solver_module
 from kdpm2.table import Churn, StageTable, dpm2
-from kdpm2.update import fused
+from kdpm2.update import _fused as fused
 from tests.batching.requests import MODELS, SHAPE, Wanted, advanced, network, wanted
 
 SCHEDULE = noise_schedule.discrete()
-NOISES = ["gaussian", "philox"]
+NOISES = [*kdpm2.noise.NOISES]
 
 
 def table(steps: int = 3, eta: float = 1.0, **options: Any) -> StageTable:
@@ -47,8 +48,8 @@ def run(solver: BatchedSolver, queue: list[Wanted], every: int = 2) -> dict[int,
 def compiled_without_inductor(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Torch's graph is made, but run as it is, which spares the compiler's seconds."""
     torch.compiler.reset()
-    compiled = torch.compile(arithmetic.stage, backend="aot_eager", fullgraph=True, dynamic=False)
-    monkeypatch.setattr(arithmetic, "compiled_stage", lambda: compiled)
+    compiled = torch.compile(solver_module._stage, backend="aot_eager", fullgraph=True, dynamic=False)
+    monkeypatch.setattr(solver_module, "_compiled_stage", lambda: compiled)
     yield
     torch.compiler.reset()
 
@@ -110,11 +111,12 @@ def test_the_kernel_makes_the_same_samples(capacity: int | None, noise: str, mon
         return stage(*args, **kwargs)
 
     monkeypatch.setattr(fused, "stage", counted)
-    monkeypatch.setattr(update.eager, "on_gpu", lambda tensor: True)
+    monkeypatch.setattr(update.ways, "_on_gpu", lambda tensor: True)
     made = run(BatchedSolver(SHAPE, capacity=capacity, noise=noise), queue)
     assert calls
-    assert any((call["noise"] if noise == "gaussian" else call["seeds"]) is not None for call in calls)
-    assert all((call["seeds"] if noise == "gaussian" else call["noise"]) is None for call in calls)
+    drawn_by, other = ("seeds", "noise") if noise == "philox" else ("noise", "seeds")
+    assert any(call[drawn_by] is not None for call in calls)
+    assert all(call[other] is None for call in calls)
     for id, sample in expected.items():
         torch.testing.assert_close(made[id], sample, atol=1e-4, rtol=1e-4)
 
@@ -142,7 +144,7 @@ def test_one_graph_serves_whoever_comes_and_goes(noise: str) -> None:
 
 def test_compiled_by_inductor() -> None:
     torch.compiler.reset()
-    arithmetic.compiled_stage.cache_clear()
+    solver_module._compiled_stage.cache_clear()
     queue = drawn(4, torch.float64)
     samples = run(BatchedSolver(SHAPE, capacity=3, dtype=torch.float64, mode="compile"), queue)
     for id, each in enumerate(queue):
@@ -356,13 +358,13 @@ def flipped(file: Path) -> None:
 
 def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Another state, with the digest that it should have."""
-    from kdpm2.batching import snapshot
+    from kdpm2.batching import folder as files
 
     file = folder / "batch.json"
     document = json.loads(file.read_text())
     change(document["state"])
     del document["digest"]
-    file.write_text(json.dumps({**document, "digest": snapshot._digest(document)}))
+    file.write_text(json.dumps({**document, "digest": files._digest(document)}))
 
 
 @pytest.mark.parametrize(
@@ -422,7 +424,7 @@ def test_wrong_folders() -> None:
         ({"dtype": torch.int64}, TypeError, "dtype must be a floating-point torch.dtype, .* got torch.int64"),
         ({"dtype": "float32"}, TypeError, "dtype must be a floating-point torch.dtype"),
         ({"device": "nowhere"}, ValueError, "device must be one that torch can use here, got 'nowhere'"),
-        ({"noise": "brownian"}, ValueError, "noise must be one of 'gaussian', 'philox', got 'brownian'"),
+        ({"noise": "pink"}, ValueError, "noise must be one of 'gaussian', 'brownian', 'philox', got 'pink'"),
         ({"mode": "graph", "capacity": 4}, ValueError, "mode must be one of 'eager', 'compile', got 'graph'"),
         ({"mode": "compile"}, ValueError, "capacity must be an integer with mode='compile'"),
     ],

@@ -1,109 +1,132 @@
-"""A state in a folder: numbers and words in a file of JSON, tensors in one of safetensors.
+"""What a snapshot of a `BatchedSolver` holds: its options, and each request with its samples, rows and noise.
 
-The JSON names the file of tensors and holds the digests of both, and it is put in place last, at one stroke: a crash
-before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. A file
-that does not have its digest is not read any further, and there is nothing in either that could be run.
+The tensors are those of all requests one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 8),
+`conditions`, (2, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
 """
 
-import hashlib
-import json
 import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from safetensors.torch import load, save
 
 from kdpm2 import _check
+from kdpm2._check_tensor import FLOATING, on_device
+from kdpm2.batching.folder import read as read
+from kdpm2.batching.folder import refusing
+from kdpm2.batching.folder import write as write
+from kdpm2.batching.live import Live, Rows
+from kdpm2.noise import LARGEST_SEED, NOISES
+from kdpm2.update import COLUMNS
 
-STATE_FILE = "batch.json"
+if TYPE_CHECKING:
+    from kdpm2.batching.solver import BatchedSolver
 
-_FORMAT = "kdpm2 batch 1"
-_TENSORS = re.compile(r"tensors-[0-9a-f]{64}\.safetensors")
-_LARGEST_STATE = 2**28
-
-
-def write(folder: str | os.PathLike[str], state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Put a state into a folder, instead of the one that is there.
-
-    Raises:
-        TypeError: If `folder` is no path.
-        OSError: If it cannot be written.
-    """
-    into = _path(folder)
-    into.mkdir(parents=True, exist_ok=True)
-    held = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-    digest = hashlib.sha256(held).hexdigest()
-    document = {"format": _FORMAT, "tensors": digest, "state": state}
-    name = f"tensors-{digest}.safetensors"
-    _put(into / name, held)
-    _put(into / STATE_FILE, json.dumps({**document, "digest": _digest(document)}, indent=1).encode())
-    for other in into.iterdir():
-        if _TENSORS.fullmatch(other.name) and other.name != name:
-            other.unlink()
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
 
-def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The state in a folder.
+def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What there is to keep of a solver: values for JSON, and tensors on the CPU."""
+    places = {id(request): place for place, request in enumerate(solver._places)}
+    requests = list(solver._requests.values())
+    pairs, said, generators = [], [], []
+    for request in requests:
+        place = places.get(id(request))
+        kept = request.waiting
+        if kept is None:
+            assert place is not None
+            kept = solver._sample[place], solver._previous[place]
+        pairs.append(kept)
+        noise = request.noise.state()
+        if "generators" in noise:
+            generators.append(noise.pop("generators")[0])
+        counted = {"id": request.id, "seed": request.seed, "stage": request.stage, "stages": len(request.rows)}
+        said.append(counted | ({"noise": noise} if noise else {}))
+    tensors: dict[str, torch.Tensor] = {}
+    if requests:
+        rows = [request.rows for request in requests]
+        tensors["sample"], tensors["previous"] = (torch.stack(each).cpu() for each in zip(*pairs, strict=True))
+        tensors["coefficients"] = torch.from_numpy(np.concatenate([each.coefficients for each in rows]))
+        tensors["conditions"] = torch.from_numpy(np.concatenate([each.conditions for each in rows], axis=1))
+        tensors["step"] = torch.from_numpy(np.concatenate([each.step for each in rows]))
+    if generators:
+        tensors["generators"] = torch.stack(generators)
+    state = {
+        "shape": list(solver._shape),
+        "capacity": solver._capacity,
+        "most_stages": solver._most_stages,
+        "dtype": str(solver._dtype).removeprefix("torch."),
+        "device": str(solver._device),
+        "noise": solver._noise,
+        "mode": solver._mode,
+        "next_id": solver._next_id,
+        "requests": said,
+    }
+    return state, tensors
 
-    Raises:
-        TypeError: If `folder` is no path.
-        ValueError: If the folder does not hold what `write` put there.
-    """
-    into = _path(folder)
+
+def solver_of(
+    cls: type["BatchedSolver"],
+    state: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    device: str | torch.device | None,
+    folder: str | os.PathLike[str],
+) -> "BatchedSolver":
+    """A solver of what was `taken`; ValueError if it is anything else, or torch cannot use the device."""
     with refusing(folder):
-        file = into / STATE_FILE
-        if file.stat().st_size > _LARGEST_STATE:
-            raise ValueError
-        document = json.loads(file.read_bytes())
-        if document.pop("digest") != _digest(document) or document["format"] != _FORMAT:
-            raise ValueError
-        held = (into / f"tensors-{document['tensors']}.safetensors").read_bytes()
-        if hashlib.sha256(held).hexdigest() != document["tensors"] or not isinstance(document["state"], dict):
-            raise ValueError
-        return document["state"], load(held)
+        device = state.pop("device") if device is None else device
+        state.pop("device", None)
+    place = on_device(torch.empty(0, device="cpu"), device).device
+    with refusing(folder):
+        said, next_id = state.pop("requests"), state.pop("next_id")
+        state["dtype"] = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
+        solver = cls(**state, device=place)
+        _check_tensors(solver, said, tensors)
+        _take_over(solver, said, tensors)
+        solver._next_id = _check.integer("next_id", next_id, max(solver._requests, default=-1) + 1)
+    return solver
 
 
-@contextmanager
-def refusing(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong within is what the folder holds, and a ValueError that says so."""
-    try:
-        yield
-    except Exception as error:  # what is wrong with a file of another's may be anything
-        reason = f": {error}" if str(error) else ""
-        raise ValueError(
-            f"folder must hold a snapshot that BatchedSolver.snapshot wrote, unchanged, "
-            f"got {os.fspath(folder)!r}{reason}"
-        ) from error
+def _check_tensors(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """The tensors are those of these requests; any error if they are not."""
+    stages, samples = sum(each["stages"] for each in said), (len(said), *solver._shape)
+    expected = {
+        "sample": (samples, solver._dtype),
+        "previous": (samples, solver._dtype),
+        "coefficients": ((stages, len(COLUMNS)), solver._working),
+        "conditions": ((2, stages), solver._working),
+        "step": ((stages,), torch.int64),
+    }
+    if solver._noise == "gaussian":
+        size = len(torch.Generator(device="cpu").get_state())
+        expected["generators"] = ((len(said), size), torch.uint8)
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    expected = expected if said else {}
+    for name in sorted({*expected, *found}):
+        if found.get(name) != expected.get(name):
+            raise ValueError(f"{name} must be of shape and dtype {expected.get(name)}, got {found.get(name)}")
+    if solver._capacity is not None and len(said) > solver._capacity:
+        raise ValueError(f"requests must be at most capacity={solver._capacity}, got {len(said)}")
 
 
-def _path(folder: str | os.PathLike[str]) -> Path:
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(f"folder must be a path, got {_check.shown(folder)}")
-    return Path(folder)
-
-
-def _digest(document: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _put(file: Path, content: bytes) -> None:
-    """Put a file in place at one stroke, and see that it is on the disk before anything that refers to it."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-    if os.name == "posix":
-        opened = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+def _take_over(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Let the requests wait for their places in a solver."""
+    start = 0
+    like = torch.empty((1, *solver._shape), dtype=solver._dtype, device=solver._device)
+    for number, each in enumerate(said):
+        stages = _check.integer("stages", each["stages"], 1, solver._most_stages)
+        own = slice(start, start + stages)
+        start += stages
+        id = _check.integer("id", each["id"], 0)
+        if id in solver._requests:
+            raise ValueError(f"id must be another for each request, got {id} twice")
+        seed = _check.integer("seed", each["seed"], 0, LARGEST_SEED)
+        state = {"seeds": [seed], **each.get("noise", {})}
+        if "generators" in tensors:
+            state["generators"] = tensors["generators"][number : number + 1]
+        noise = NOISES[solver._noise].of_state(state, like)
+        waiting = (tensors["sample"][number].to(solver._device), tensors["previous"][number].to(solver._device))
+        coefficients, conditions, step = (tensors[name].numpy() for name in ("coefficients", "conditions", "step"))
+        rows = Rows(coefficients[own], conditions[:, own], step[own])
+        stage = _check.integer("stage", each["stage"], 0, stages - 1)
+        solver._requests[id] = Live(id, seed, rows, noise, waiting, stage)

@@ -1,44 +1,39 @@
-"""`BatchedSolver`: requests at different stages, advanced together.
+r"""`BatchedSolver`: requests at different stages, advanced together.
 
-A request is its rows, the index of the one that it stands at, and two samples: what that stage reads, and what the
-stage before read. Samples lie next to one another in memory, first those at rows of one kind, then those of the other
-(see `kdpm2.batching.arithmetic`). A stage that reads the anchor is followed by one that does not, and the other way
-round, so that the order mostly stays as it is until a request comes or goes. All that moves moves in `next_inputs`;
-before, what has come waits, and what has gone leaves its place empty.
+A request is its rows, the one at which it stands, and two samples: what that stage reads, and what the stage before
+read. Samples lie next to one another in the order of their admission. A stage makes
+
+.. math:: \mathrm{output} = a_i\,x_i + b_i\,m_i + c_i\,\mathrm{previous}_i + e_i\,\mathrm{noise}_i
+
+of each sample i with the coefficients of its own row. Places change in `next_inputs` alone; before, what has come
+waits, and what has gone keeps its place.
 
 Which request stands at which stage is known on the host, as no stage depends on what a network says: nothing is read
-back from the device.
+back from the device. What fails changes nothing: a stage is made of new tensors, and its noise, once drawn, is kept
+until it is done.
 """
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from operator import ne
+from functools import cache, wraps
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kdpm2 import _check, philox, update
-from kdpm2._check_tensor import FLOATING, check_like, floating, floating_dtype, on_device, without_waiting
-from kdpm2.batching import arithmetic, snapshot
-from kdpm2.batching.places import planned
-from kdpm2.batching.rows import ANCHORED, NOISE, Rows, SlotRows
-from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, drawn_seeds, seeded
+from kdpm2._check_tensor import check_like, floating, floating_dtype, on_device, without_waiting
+from kdpm2.batching import snapshot
+from kdpm2.batching.live import Live, Rows, at_hand
+from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, NOISES, Noise, drawn_seeds, generator_of
+from kdpm2.philox import Draw
 from kdpm2.table import StageTable
-from kdpm2.update import DeviceTable, fused
+from kdpm2.update import COLUMNS
 
-NOISES = ("gaussian", "philox")
 MODES = ("eager", "compile")
 LARGEST_CAPACITY = 2**14
 
-DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in FLOATING}
-
 _MOST_STAGES = 2 * _check.MOST_STEPS
 _DRAW_OF_THE_START = 2**32 - 1  # no step has this number
-_FEWEST_PLACES = 4
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 
@@ -79,21 +74,6 @@ class Finished(NamedTuple):
     sample: torch.Tensor
 
 
-@dataclass(eq=False)
-class _Live:
-    """A request: where its rows begin, how many there are, and where its noise comes from."""
-
-    id: int
-    seed: int
-    first: int
-    stages: int
-    generator: torch.Generator | None
-    start: int
-    """The row that it comes in at."""
-    waiting: tuple[torch.Tensor, torch.Tensor] | None = None
-    """What that stage reads, and what the one before read, until it has a place."""
-
-
 class BatchedSolver:
     """Requests at different stages, advanced together; for one thread.
 
@@ -104,10 +84,9 @@ class BatchedSolver:
         most_stages: The longest table that a request may have: 199 stages are 100 steps.
         dtype: Of the samples: float16, bfloat16, float32 or float64.
         device: Where they are.
-        noise: "gaussian" for the noise of `kdpm2.sample` with `seeds=[seed]`, from a generator on the CPU for each
-            request; "philox" for that of `kdpm2.sample` with `noise="philox"`, which a GPU makes where it is added.
-        mode: "eager", or "compile": one compiled graph makes the next samples and the network's next input of them. It
-            needs a capacity.
+        noise: A name of `kdpm2.noise.NOISES`: a request's noise is that of `kdpm2.sample` with `seeds=[seed]` and this
+            kind.
+        mode: "eager", or "compile": one compiled graph makes the next samples. It needs a capacity.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -139,42 +118,13 @@ class BatchedSolver:
         self._mode = _check.choice("mode", mode, MODES)
         if mode == "compile" and capacity is None:
             raise ValueError("capacity must be an integer with mode='compile', whose graph is for one shape, got None")
-        self._rows = SlotRows(capacity or _FEWEST_PLACES, self._most_stages, self._working, self._device)
-        self._requests: dict[int, _Live] = {}
+        self._requests: dict[int, Live] = {}
         self._next_id = 0
-        self._places: list[_Live | None] = []
-        self._waiting: list[_Live] = []
-        self._left = False  # whether a place is empty among those that are not
-        self._asked: int | None = None
-        self._allocate(capacity or _FEWEST_PLACES)
-
-    def _allocate(self, places: int) -> None:
-        """Memory for so many places, none of which is taken."""
-
-        def zeros(*shape: int, dtype: torch.dtype) -> torch.Tensor:
-            return torch.zeros(places, *shape, dtype=dtype, device=self._device)
-
-        self._sample = zeros(*self._shape, dtype=self._dtype)
-        self._previous = zeros(*self._shape, dtype=self._dtype)
-        # Finite always, as it may be read and multiplied by 0.
-        self._drawn = zeros(*self._shape, dtype=self._working)
-        self._drawn_rows = self._drawn.unbind()
-        self._seeds = zeros(dtype=torch.int64)
-        # For each place the row that its request stands at, and the one after its last; 0 and 0 where none is.
-        self._at: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
-        self._end: NDArray[np.int64] = np.zeros(places, dtype=np.int64)
-        self._scaled: torch.Tensor | None = None
-        self._views: list[arithmetic.Views] = []
-
-    def _reserve(self, count: int) -> None:
-        """Room for so many places, those there are kept."""
-        if count <= len(self._sample):
-            return
-        size = len(self._sample)
-        sample, previous, at, end = self._sample, self._previous, self._at, self._end
-        self._allocate(max(count, 2 * size))
-        self._sample[:size], self._previous[:size] = sample, previous
-        self._at[:size], self._end[:size] = at, end
+        # In the last inputs, or since they last were arranged; the tensors are as long as the batch.
+        self._places: list[Live] = []
+        self._sample = torch.zeros(capacity or 0, *self._shape, dtype=self._dtype, device=self._device)
+        self._previous = torch.zeros_like(self._sample)
+        self._asked: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """How many requests there are."""
@@ -202,8 +152,8 @@ class BatchedSolver:
         Args:
             table: What to do; of its own length, eta, spacing and prediction type.
             x: Of the solver's shape, floating point: the sample at the first noise level; it is copied. None for one
-                that is made of the seed: the standard normal noise of `torch.Generator().manual_seed(seed)`, drawn on
-                the CPU in the solver's dtype, times the standard deviation of the noise at the first stage.
+                that is made of the seed: the standard normal noise of `kdpm2.noise.generator_of(seed)`, drawn on the
+                CPU in the solver's dtype, times the standard deviation of the noise at the first stage.
             seed: Of the noise, from 0 to 2^64 - 1. None for a new one, from torch's global generator.
 
         Returns:
@@ -218,15 +168,16 @@ class BatchedSolver:
             raise ValueError(f"table must wait: all {self._capacity} places of this solver's capacity are taken")
         chosen = drawn_seeds(None) if seed is None else int(seed)
         assert isinstance(chosen, int)
-        request = self._new(self._next_id, chosen, Rows.of(table, self._dtype))
-        start = self._started(table, request) if x is None else self._churned(table, request, x)
-        request.waiting = (start, torch.zeros_like(start))
-        self._waiting.append(request)
+        like = torch.empty((1, *self._shape), dtype=self._dtype, device=self._device)
+        noise = NOISES[self._noise].of([chosen], table, like)
+        start = self._started(table, chosen) if x is None else self._churned(table, chosen, noise, x)
+        request = Live(self._next_id, chosen, Rows.of(table, self._dtype), noise, (start, torch.zeros_like(start)))
+        self._requests[request.id] = request
         self._next_id += 1
         return request.id
 
     def check(self, table: StageTable, x: torch.Tensor | None = None, seed: int | None = None) -> None:
-        """Refuse what `admit` would, but for want of room; from any thread.
+        """Raise what `admit` would for these arguments, except when there is no room; from any thread.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -240,32 +191,23 @@ class BatchedSolver:
             raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
         if seed is not None:
             _check.integer("seed", seed, 0, LARGEST_SEED)
+        NOISES[self._noise].check(table)
 
-    def _new(self, id: int, seed: int, rows: Rows, stage: int = 0) -> _Live:
-        generator = _generator(seed) if self._noise == "gaussian" else None
-        first = self._rows.take(rows)
-        request = _Live(id, seed, first, len(rows.step), generator, first + stage)
-        self._requests[id] = request
-        return request
-
-    def _started(self, table: StageTable, request: _Live) -> torch.Tensor:
+    def _started(self, table: StageTable, seed: int) -> torch.Tensor:
         """Noise of the seed, at the first noise level, churn included."""
-        generator = torch.Generator().manual_seed(request.seed)
-        noise = torch.randn((1, *self._shape), generator=generator, dtype=self._dtype)[0]
+        noise = torch.randn((1, *self._shape), generator=generator_of(seed), dtype=self._dtype, device="cpu")[0]
         return self._moved(noise.mul(table.start))
 
-    def _churned(self, table: StageTable, request: _Live, x: torch.Tensor) -> torch.Tensor:
+    def _churned(self, table: StageTable, seed: int, source: Noise, x: torch.Tensor) -> torch.Tensor:
         """A copy of the caller's sample, with the noise that churn adds before the first stage."""
         start = x.detach().to(self._device, self._dtype, copy=True).contiguous()
         if table.initial_noise:
-            if request.generator is None:
-                noise = philox.normal(
-                    torch.tensor([philox.signed(request.seed)]), _DRAW_OF_THE_START, (1, *self._shape)
-                )
+            if source.streams is None:
+                noise = source.draw(0, start[None])
             else:
-                noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
-            added = torch.tensor(table.initial_noise, dtype=torch.float64)
-            start = update.noised(start, self._moved(noise[0]), added)
+                noise = philox.normal(source.streams, _DRAW_OF_THE_START, (1, *self._shape))
+            added = torch.tensor(table.initial_noise, dtype=torch.float64, device="cpu")
+            start = update.noised(start, noise[0], added)
         return start
 
     def cancel(self, id: int) -> None:
@@ -277,86 +219,49 @@ class BatchedSolver:
         """
         if _check.integer("id", id, 0) not in self._requests:
             raise ValueError(f"id must be that of one of the {len(self)} requests there are, got {id}")
-        self._drop(self._requests[id])
-
-    def _drop(self, request: _Live) -> None:
-        del self._requests[request.id]
-        self._rows.leave(request.first)
-        if request.waiting is not None:
-            self._waiting.remove(request)
-            return
-        place = self._places.index(request)
-        self._places[place] = None
-        self._at[place] = self._end[place] = 0
-        self._left = True
+        del self._requests[id]
 
     @_without_gradients
     def next_inputs(self) -> Inputs:
-        """What the network reads next, for all requests there are now: new tensors.
+        """What the network reads next, for all requests there are now: new tensors at every call.
 
         A request's place may be another than before where requests came or went.
         """
         self._arrange()
-        count = self._asked = len(self._places)
-        batch = count if self._capacity is None else self._capacity
-        index = self._index(batch)
-        if self._scaled is None:
-            self._scaled, _ = update.network_input(self._table(), index, self._sample[:batch])
-        sigma, timestep = self._rows.conditions.index_select(1, index).unbind()
-        ids: list[int | None] = [None if request is None else request.id for request in self._places]
-        return Inputs(ids + [None] * (batch - count), self._scaled, sigma, timestep)
+        count = len(self._places)
+        size = count if self._capacity is None else self._capacity
+        coefficients, conditions = at_hand(self._places, size, self._working)
+        rows = self._moved(coefficients)
+        scale = rows[:, COLUMNS.index("scale")].reshape(-1, *[1] * len(self._shape))
+        x = (self._sample * scale).to(self._dtype)
+        sigma, timestep = self._moved(conditions).unbind()
+        self._asked = rows
+        ids: list[int | None] = [request.id for request in self._places]
+        return Inputs(ids + [None] * (size - count), x, sigma, timestep)
 
-    def _index(self, count: int) -> torch.Tensor:
-        """The row of each place."""
-        # A copy, which the host may change before a device has read it.
-        return self._moved(torch.from_numpy(self._at[:count].copy()))
+    def _arrange(self) -> None:
+        """Give places to requests that came, and take them from those that went."""
+        if [request.id for request in self._places] == list(self._requests):
+            return
+        kept = [place for place, request in enumerate(self._places) if request.id in self._requests]
+        came = [(request, request.waiting) for request in self._requests.values() if request.waiting is not None]
+        size = len(self._requests) if self._capacity is None else self._capacity
+        self._sample, self._previous = (
+            self._arranged(batch, kept, [waiting[which] for _, waiting in came], size)
+            for which, batch in enumerate((self._sample, self._previous))
+        )
+        self._places = [self._places[place] for place in kept] + [request for request, _ in came]
+        for request, _ in came:
+            request.waiting = None
+
+    def _arranged(self, batch: torch.Tensor, kept: list[int], came: list[torch.Tensor], size: int) -> torch.Tensor:
+        """Shape (size, ...): the samples kept, those that came, and zeros in empty places."""
+        empty = batch.new_zeros(size - len(kept) - len(came), *self._shape)
+        index = self._moved(torch.tensor(kept, dtype=torch.int64, device="cpu"))
+        return torch.cat([batch.index_select(0, index), *(each[None] for each in came), empty])
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return without_waiting(tensor, self._device)
-
-    def _table(self) -> DeviceTable:
-        rows = self._rows
-        return DeviceTable(rows.coefficients, rows.conditions[1], rows.step, rows.step)
-
-    def _arrange(self) -> None:
-        """Give places to requests that came, and put those at rows of one kind next to one another."""
-        terms, old = self._rows.terms, self._places
-        kinds = (terms[self._at[: len(old)]] & ANCHORED).tolist()
-        if not self._waiting and not self._left and sum(map(ne, kinds[1:], kinds)) < 2:
-            return
-        self._scaled = None
-        held = [(request, kinds[place], place) for place, request in enumerate(old) if request is not None]
-        came = self._waiting
-        requests = [request for request, _, _ in held] + came
-        plan = planned(
-            [bool(kind) for _, kind, _ in held] + [bool(terms[each.start] & ANCHORED) for each in came],
-            [*(place for _, _, place in held), *[None] * len(came)],
-        )
-        count = len(requests)
-        self._reserve(count)
-        self._move(plan.sources, plan.targets)
-        self._sample[count : len(old)].zero_()
-        self._previous[count : len(old)].zero_()
-        self._at[count:] = self._end[count:] = 0
-        self._places = [requests[number] for number in plan.order]
-        for place, request in enumerate(self._places):
-            if request is not None and request.waiting is not None:
-                self._sample[place].copy_(request.waiting[0])
-                self._previous[place].copy_(request.waiting[1])
-                self._at[place], self._end[place] = request.start, request.first + request.stages
-                request.waiting = None
-        self._waiting, self._left = [], False
-        if self._noise == "philox":
-            seeds = torch.tensor([philox.signed(requests[number].seed) for number in plan.order], dtype=torch.int64)
-            self._seeds[:count].copy_(seeds, non_blocking=self._device.type == "cuda")
-
-    def _move(self, sources: list[int], targets: list[int]) -> None:
-        if not sources:
-            return
-        self._at[targets], self._end[targets] = self._at[sources], self._end[sources]
-        source, target = (self._moved(torch.tensor(places)) for places in (sources, targets))
-        for tensor in (self._sample, self._previous):
-            tensor.index_copy_(0, target, tensor.index_select(0, source))
 
     @_without_gradients
     def advance(self, model_output: torch.Tensor) -> list[Finished]:
@@ -373,118 +278,56 @@ class BatchedSolver:
 
         Raises:
             TypeError: If `model_output` is no floating-point tensor.
-            ValueError: If it has another shape or device, or no inputs were asked for since the last call. Nothing has
-                then changed.
+            ValueError: If it has another shape or device, or no inputs were asked for since the last call. Whatever is
+                raised, nothing has changed, and the same call may be made again.
         """
         if self._asked is None:
             raise ValueError("model_output must be made of next_inputs, which was not called since the last advance")
-        count = self._asked
-        batch = count if self._capacity is None else self._capacity
-        check_like("model_output", model_output, "the inputs", ((batch, *self._shape), self._dtype, self._device))
-        self._asked = self._scaled = None
-        if count:
-            self._make_stage(count, model_output.detach())
-        at, end = self._at[:count], self._end[:count]
-        at += at != 0
-        done: list[Finished] = []
-        if not (ended := at == end).any():
-            return done
-        for place in np.flatnonzero(ended & (at != 0)).tolist():
-            request = self._places[place]
-            assert request is not None
-            done.append(Finished(request.id, self._sample[place].clone()))
-            self._drop(request)
+        kind = (self._sample.shape, self._dtype, self._device)
+        check_like("model_output", model_output, "the inputs", kind)
+        after = self._stage_made(self._asked, model_output.detach())
+        done = [
+            Finished(request.id, after[place].clone())
+            for place, request in enumerate(self._places)
+            if request.stage + 1 == len(request.rows) and request.id in self._requests
+        ]
+        self._sample, self._previous, self._asked = after, self._sample, None
+        for request in self._places:
+            request.stage += 1
+            request.drawn = None
+        for id, _ in done:
+            del self._requests[id]
         return done
 
-    def _make_stage(self, count: int, model_output: torch.Tensor) -> None:
-        terms = self._rows.terms[self._at[:count]]
-        index = self._index(len(model_output))
+    def _stage_made(self, rows: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """The samples after the stage, a new tensor, in empty places 0."""
+        count, size = len(self._places), len(self._sample)
+        noise = self._drawn(size if self._mode == "compile" else count)
         if self._mode == "compile":
-            self._draw(terms)
-            after, self._scaled = arithmetic.compiled_stage()(
-                self._table(), index, self._sample, model_output, self._previous, self._drawn
-            )
-            self._sample, self._previous = after, self._sample
-            return
-        border = int((terms & ANCHORED != terms[0] & ANCHORED).argmax())
-        views = self._views_of(border, count)
-        output = model_output[:count]
-        if update.kernel_serves(views.sample, output, views.previous):
-            self._make_stage_by_kernel(terms, index[:count], views.sample, output, views.previous)
-        elif self._dtype is self._working:
-            self._draw(terms)
-            rows = self._rows.coefficients.index_select(0, index[:count])
-            for part, own, kind in zip(
-                views.parts, output.to(self._dtype).split(views.sizes), views.kinds, strict=True
-            ):
-                present = int(np.bitwise_or.reduce(terms[part]))
-                arithmetic.advance_into_previous(rows, part.start, present, kind.sample, own, kind.previous, kind.drawn)
-        else:
-            drawn = self._drawn[:count] if self._draw(terms) else None
-            after = update.at_stage(self._table(), index[:count], views.sample, output, views.previous, drawn)
-            views.previous.copy_(after)
-        self._sample, self._previous = self._previous, self._sample
+            drawn = noise.like(self._sample) if isinstance(noise, Draw) else noise
+            return _compiled_stage()(rows, self._sample, model_output, self._previous, drawn)
+        own = slice(0, count)
+        after = update.each(rows[own], self._sample[own], model_output[own], self._previous[own], noise)
+        return after if count == size else torch.cat([after, after.new_zeros(size - count, *self._shape)])
 
-    def _views_of(self, border: int, count: int) -> arithmetic.Views:
-        """The batch and its two kinds in the memory of what is kept, made anew only where that is divided otherwise."""
-        key = (border, count, self._sample.data_ptr())
-        for views in self._views:
-            if views.key == key:
-                return views
-        views = arithmetic.Views.of(key, self._sample, self._previous, self._drawn)
-        self._views = [views, *self._views[:1]]  # sample and previous take turns
-        return views
-
-    def _make_stage_by_kernel(
-        self,
-        terms: NDArray[np.uint8],
-        index: torch.Tensor,
-        sample: torch.Tensor,
-        output: torch.Tensor,
-        previous: torch.Tensor,
-    ) -> None:
-        adds = bool((terms & NOISE).any())
-        in_registers = adds and self._noise == "philox"
-        if not in_registers:
-            self._draw(terms)
-        _, scaled, _ = fused.stage(
-            self._rows.coefficients,
-            index,
-            sample,
-            output,
-            previous,
-            noise=self._drawn[: len(sample)] if adds and not in_registers else None,
-            seeds=self._seeds[: len(sample)] if in_registers else None,
-            draw=self._rows.step.index_select(0, index) if in_registers else None,
-            want_input=True,
-            out=previous,
-        )
-        if len(sample) == len(self._places) and self._capacity in (None, len(sample)):
-            self._scaled = scaled
-
-    def _draw(self, terms: NDArray[np.uint8]) -> bool:
-        """Draw the noise of the requests whose stage adds some; whether there are any."""
-        adding = np.flatnonzero(terms & NOISE)
-        if not len(adding):
-            return False
-        if self._noise == "philox":
-            places = self._moved(torch.from_numpy(adding))
-            steps = self._rows.step.index_select(0, self._index(len(terms)).index_select(0, places))
-            shape = (len(adding), *self._shape)
-            noise = philox.normal(self._seeds.index_select(0, places), steps, shape).to(self._working)
-            self._drawn.index_copy_(0, places, noise)
-            return True
-        rows, in_place = self._drawn_rows, self._device.type == "cpu" and self._dtype is self._working
-        for place in adding.tolist():
+    def _drawn(self, size: int) -> torch.Tensor | Draw | None:
+        """The noise of a batch of `size`, whose stages may add none; None if none does."""
+        places = [place for place, request in enumerate(self._places) if request.adds_noise]
+        if not places and self._mode == "eager":
+            return None
+        if all(request.noise.streams is not None for request in self._places):
+            streams = [request.noise.streams for request in self._places if request.noise.streams is not None]
+            empty = [torch.zeros(size - len(streams), dtype=torch.int64, device=self._device)]
+            steps = [request.step for request in self._places] + [0] * (size - len(streams))
+            numbers = self._moved(torch.tensor(steps, dtype=torch.int64, device="cpu"))
+            return Draw(torch.cat(streams + empty), numbers)
+        noise = torch.zeros(size, *self._shape, dtype=self._dtype, device=self._device)
+        for place in places:
             request = self._places[place]
-            if request is None:
-                continue
-            if in_place:
-                rows[place].normal_(generator=request.generator)
-            else:  # on the CPU, for the same numbers everywhere
-                noise = torch.randn((1, *self._shape), generator=request.generator, dtype=self._dtype)
-                rows[place].copy_(noise[0], non_blocking=self._device.type == "cuda")
-        return True
+            if request.drawn is None:
+                request.drawn = request.noise.draw(request.step, noise[place : place + 1])
+            noise[place] = request.drawn[0]
+        return noise
 
     @_without_gradients
     def snapshot(self, folder: str | os.PathLike[str]) -> None:
@@ -499,43 +342,7 @@ class BatchedSolver:
         Raises:
             OSError: If it cannot be written.
         """
-        requests, starts, before, rows = list(self._requests.values()), [], [], []
-        places = {id(request): place for place, request in enumerate(self._places)}
-        said = []
-        for request in requests:
-            if request.waiting is None:
-                place = places[id(request)]
-                sample, previous = self._sample[place], self._previous[place]
-                row = int(self._at[place])
-            else:
-                (sample, previous), row = request.waiting, request.start
-            starts.append(sample)
-            before.append(previous)
-            rows.append(self._rows.held(request.first, request.stages))
-            said.append(
-                {"id": request.id, "seed": request.seed, "stage": row - request.first, "stages": request.stages}
-            )
-        tensors: dict[str, torch.Tensor] = {}
-        if requests:
-            tensors["sample"], tensors["previous"] = torch.stack(starts).cpu(), torch.stack(before).cpu()
-            tensors["coefficients"] = torch.cat([each.coefficients for each in rows])
-            tensors["conditions"] = torch.cat([each.conditions for each in rows], dim=1)
-            tensors["step"] = torch.cat([each.step for each in rows])
-            states = [each.generator.get_state() for each in requests if each.generator is not None]
-            if states:
-                tensors["generators"] = torch.stack(states)
-        state = {
-            "shape": list(self._shape),
-            "capacity": self._capacity,
-            "most_stages": self._most_stages,
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "device": str(self._device),
-            "noise": self._noise,
-            "mode": self._mode,
-            "next_id": self._next_id,
-            "requests": said,
-        }
-        snapshot.write(folder, state, tensors)
+        snapshot.write(folder, *snapshot.taken(self))
 
     @classmethod
     @_without_gradients
@@ -550,57 +357,22 @@ class BatchedSolver:
             ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.
         """
         state, tensors = snapshot.read(folder)
-        with snapshot.refusing(folder):
-            device = state.pop("device") if device is None else device
-            state.pop("device", None)
-        place = on_device(torch.empty(0), device).device
-        with snapshot.refusing(folder):
-            said, next_id = state.pop("requests"), state.pop("next_id")
-            state["dtype"] = getattr(torch, _check.choice("dtype", state["dtype"], DTYPE_NAMES))
-            solver = cls(**state, device=place)
-            solver._take_over(said, tensors)
-            solver._next_id = _check.integer("next_id", next_id, max(solver._requests, default=-1) + 1)
-        return solver
-
-    def _take_over(self, said: Any, tensors: dict[str, torch.Tensor]) -> None:
-        """Take in requests of another solver; any error if they are none."""
-        start = 0
-        total = sum(each["stages"] for each in said)
-        working, samples = self._working, (len(said), *self._shape)
-        expected = {
-            "sample": (samples, self._dtype),
-            "previous": (samples, self._dtype),
-            "coefficients": ((total, len(update.COLUMNS)), working),
-            "conditions": ((2, total), working),
-            "step": ((total,), torch.int64),
-        }
-        if self._noise == "gaussian":
-            expected["generators"] = ((len(said), len(torch.Generator().get_state())), torch.uint8)
-        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        if found != (expected if said else {}) or (self._capacity is not None and len(said) > self._capacity):
-            raise ValueError
-        for number, each in enumerate(said):
-            stages = _check.integer("stages", each["stages"], 1, self._most_stages)
-            stage = _check.integer("stage", each["stage"], 0, stages - 1)
-            own = slice(start, start + stages)
-            start += stages
-            number_of, seed = (
-                _check.integer("id", each["id"], 0),
-                _check.integer("seed", each["seed"], 0, LARGEST_SEED),
-            )
-            if number_of in self._requests:
-                raise ValueError
-            rows = Rows(tensors["coefficients"][own], tensors["conditions"][:, own], tensors["step"][own])
-            request = self._new(number_of, seed, rows, stage)
-            if request.generator is not None:
-                # A copy, since torch takes for granted that a state lies in memory as its own would.
-                request.generator.set_state(tensors["generators"][number].clone())
-            sample, previous = (self._moved(tensors[name][number]) for name in ("sample", "previous"))
-            request.waiting = (sample, previous)
-            self._waiting.append(request)
+        return snapshot.solver_of(cls, state, tensors, device, folder)
 
 
-def _generator(seed: int) -> torch.Generator:
-    made = seeded(seed)
-    assert isinstance(made, torch.Generator)
-    return made
+@cache
+def _compiled_stage() -> Callable[..., torch.Tensor]:
+    """A stage as one graph for all batches of a shape."""
+    return torch.compile(_stage, fullgraph=True, dynamic=False)
+
+
+def _stage(
+    rows: torch.Tensor,
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    previous: torch.Tensor,
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    # What the network says where a row does not ask for it, as in an empty place, may be anything.
+    asked = rows[:, COLUMNS.index("model")].reshape(-1, *[1] * (sample.ndim - 1))
+    return update.each(rows, sample, torch.where(asked == 0, 0.0, model_output), previous, noise)

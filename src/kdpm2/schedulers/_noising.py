@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import update
 from kdpm2._check_tensor import floating, from_array
-from kdpm2.noise import Generators, Seeds, checked_seeds, gaussian_like, seeded
+from kdpm2.noise import Gaussian, Generators, Noise, Seeds, checked_generators, checked_seeds, gaussian_like
 from kdpm2.schedulers._attributes import Attributes
 from kdpm2.schedulers._which_stage import flat
 
@@ -41,12 +41,22 @@ class Noising(Attributes):
 
     def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
         """The standard normal noise that a stage adds, shaped like the network's output."""
-        if generator is None and self._seeds is not None:
-            generators = seeded(self._seeds) if self._run.noise is None else self._run.noise
-            noise = gaussian_like(like, generators)
-            self._run = self._run._replace(noise=generators)  # kept only where they fit the sample
-            return noise
-        return gaussian_like(like, generator)
+        kind, given = self._kind_of_noise, generator is not None or self._seeds is None
+        if given and kind.drawn_on:
+            return gaussian_like(like, generator)
+        table, noise = self._table, self._run.noise
+        if generator is not None and noise is not None:  # it draws no more, but what is wrong is refused all the same
+            checked_generators(generator, like.shape)
+        if noise is None or not noise.serves(like):
+            noise = kind.of_generators(generator, table, like) if given else kind.of(self._seeds, table, like)
+        drawn: torch.Tensor = noise.draw(int(table.step[stage]), like)
+        self._run = self._run._replace(noise=noise)  # kept only where it fits the sample
+        return drawn
+
+    @property
+    def _kind_of_noise(self) -> type[Noise]:
+        """What the noise of steps is."""
+        return Gaussian
 
     def add_noise(
         self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor

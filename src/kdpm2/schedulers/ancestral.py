@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise import NOISES, Brownian, Generators, check_apart, checked_generators, drawn_seeds
+from kdpm2.noise import NOISES, Generators, Noise
 from kdpm2.schedulers._attributes import doubled
 from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
 from kdpm2.schedulers._buffers import Buffer
@@ -89,8 +89,8 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
         `eta`: Share of each step's noise that is new, from 0, deterministic, to 1, ancestral sampling.
         `s_noise`: Scale of that noise, at least 0.
-        `noise`: "gaussian", or "brownian" for noise from a Brownian path, with which the pictures of one seed converge
-        as steps grow.
+        `noise`: "gaussian"; "brownian" for noise from a Brownian path, with which the pictures of one seed converge as
+        steps grow; or "philox", which is the same on every device.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -108,26 +108,13 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         # Above 1 some steps would have one stage, and pipelines count on two.
         eta = _check.number("eta", options.eta, 0, 1)
         table = dpm2(self._schedule, steps, options.prediction_type, eta, options.s_noise)
-        if options.noise == "brownian" and not for_training:
-            check_apart(table.sigmas, table.up)
+        if not for_training:
+            NOISES[options.noise].check(table)
         return table
 
-    def _noise(self, stage: int, like: torch.Tensor, generator: Generators) -> torch.Tensor:
-        if self._options_of_run.noise == "gaussian":
-            return super()._noise(stage, like, generator)
-        sigmas, step, path = self._table.sigmas, self._table.step[stage], self._run.noise
-        if path is None or (path.shape != like.shape and generator is not None):
-            seeds = drawn_seeds(generator, like.shape) if self._seeds is None or generator is not None else self._seeds
-        else:
-            seeds = path.seeds
-            if generator is not None:  # a path draws no more, but what is wrong is refused all the same
-                checked_generators(generator, like.shape)
-        if path is None or path.shape != like.shape:
-            # From the largest sigma of any run, so that the path does not depend on this one's number of steps.
-            path = Brownian(like, 0.0, max(sigmas[0], self._schedule.sigma_max), seeds)
-            self._run = self._run._replace(noise=path)
-        noise: torch.Tensor = path(sigmas[step], sigmas[step + 1])
-        return noise
+    @property
+    def _kind_of_noise(self) -> type[Noise]:
+        return NOISES[self._options_of_run.noise]
 
     @Buffer
     def sigmas_up(self) -> torch.Tensor:

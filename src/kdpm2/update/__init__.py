@@ -1,12 +1,15 @@
-"""One row applied to tensors: the only arithmetic of a stage that costs time.
+r"""One row applied to tensors: the only arithmetic of a stage that costs time.
 
-`eager` makes it of torch operations, with Python's floats for coefficients, or hands it to the one kernel of `fused` on
-a GPU that Triton serves. `functional` makes it of the same operations for every stage, with the table on the device,
-for compilers and for samples that stand at different stages.
+.. math:: \mathrm{output} = a\,x + b\,m + c\,\mathrm{anchor} + e\,\mathrm{noise}
+
+`apply` and `advance` take a row of numbers for the whole batch, `each` takes a row for each sample. They choose the way
+themselves: one kernel on a GPU that Triton serves, and torch operations elsewhere. `at_stage` is those operations
+alone, with the row chosen by a tensor, for compilers.
 """
 
-from kdpm2.update.eager import advance, apply, denoised, input_scales, kernel_serves, noised
-from kdpm2.update.functional import COLUMNS, DeviceTable, at_stage, network_input, on_device
+from kdpm2.update._eager import denoised, input_scales, noised
+from kdpm2.update._indexed import COLUMNS, DeviceTable, at_stage, network_input, on_device
+from kdpm2.update.ways import advance, apply, each
 
 __all__ = [
     "COLUMNS",
@@ -15,8 +18,8 @@ __all__ = [
     "apply",
     "at_stage",
     "denoised",
+    "each",
     "input_scales",
-    "kernel_serves",
     "network_input",
     "noised",
     "on_device",

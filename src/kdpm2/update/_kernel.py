@@ -1,4 +1,4 @@
-r"""The Triton kernel of `kdpm2.update.fused`: a stage in one pass over memory.
+r"""The Triton kernel of `kdpm2.update`: a stage in one pass over memory.
 
 A program has BLOCK elements next to one another of each of the LANES normals that a block of `kdpm2.philox` gives, so
 that what it reads and writes is contiguous, and no normal is made twice. What it takes that is uniform over a sample,
@@ -12,13 +12,18 @@ import triton
 import triton.language as tl
 
 from kdpm2 import philox
+from kdpm2.update._indexed import COLUMNS as _COLUMNS
 
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
     # Earlier ones do not compile bfloat16 for a GPU without it.
     raise ImportError(f"kdpm2 needs Triton 3.3 or later, got {triton.__version__}")
 
 Q = tl.constexpr(philox.Q)
-COLUMNS = tl.constexpr(8)
+COLUMNS = tl.constexpr(len(_COLUMNS))
+X, MODEL, ANCHOR, NOISE, DENOISED_X, DENOISED_MODEL, NEXT_SCALE = (
+    tl.constexpr(_COLUMNS.index(name))
+    for name in ("x", "model", "anchor", "noise", "denoised_x", "denoised_model", "next_scale")
+)
 UNIT = tl.constexpr(2.0**-32)
 HALF_UNIT = tl.constexpr(2.0**-33)
 TWO_PI = tl.constexpr(6.283185307179586)
@@ -98,12 +103,12 @@ def stage(  # type: ignore[no-untyped-def]
 
     if rows is not None:
         row = rows + tl.load(stages + number * STAGE_EACH) * COLUMNS
-        x_factor = tl.load(row + 1)
-        model_factor = tl.load(row + 2)
-        anchor_factor = tl.load(row + 3)
-        noise_factor = tl.load(row + 4)
-        denoised_x = tl.load(row + 5)
-        denoised_model = tl.load(row + 6)
+        x_factor = tl.load(row + X)
+        model_factor = tl.load(row + MODEL)
+        anchor_factor = tl.load(row + ANCHOR)
+        noise_factor = tl.load(row + NOISE)
+        denoised_x = tl.load(row + DENOISED_X)
+        denoised_model = tl.load(row + DENOISED_MODEL)
     if guidances is not None:
         guidance = tl.load(guidances + number)
     # How much there is to be read of each: nothing where the factor is 0.
@@ -153,7 +158,7 @@ def stage(  # type: ignore[no-untyped-def]
                 after = tl.fma(noise_factor, z3, after)
         tl.store(out + at, after, mask=there)
         if input_out is not None:
-            tl.store(input_out + at, tl.load(row + 7) * after, mask=there)
+            tl.store(input_out + at, tl.load(row + NEXT_SCALE) * after, mask=there)
         if denoised_out is not None:
             tl.store(denoised_out + at, tl.fma(denoised_model, m, denoised_x * x), mask=there)
 

@@ -27,9 +27,9 @@ import torch
 
 from kdpm2 import _check
 from kdpm2._check_tensor import is_dense
-from kdpm2.philox import Q, check_index
+from kdpm2.philox import Draw, Q, check_index
 from kdpm2.table import Row
-from kdpm2.update.functional import COLUMNS as COLUMNS
+from kdpm2.update._indexed import COLUMNS as COLUMNS
 
 DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32})
 
@@ -91,15 +91,22 @@ def advance(
     sample: torch.Tensor,
     model_output: torch.Tensor,
     anchor: torch.Tensor | None = None,
-    noise: torch.Tensor | None = None,
+    noise: torch.Tensor | Draw | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The sample after the stage alone, from the same arguments as `apply`.
+    """The sample after the stage alone, from the same arguments as `apply`, or with noise that the kernel makes.
 
     It is written to `out` if that is there: a tensor that is `available` with the others, any of them or another.
     """
     after = torch.empty_like(sample) if out is None else out
-    _launch(after, None, None, sample, model_output, None, anchor, noise, row=row)
+    if isinstance(noise, Draw):
+        seeds, number = noise
+        each = len(sample)
+        _launch(
+            after, None, None, sample, model_output, None, anchor, None, row, seeds=seeds, draw=number, samples=each
+        )
+    else:
+        _launch(after, None, None, sample, model_output, None, anchor, noise, row)
     return after
 
 

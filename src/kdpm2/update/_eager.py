@@ -1,18 +1,13 @@
 """A stage as torch operations, its coefficients Python floats: as few passes over memory as torch has for it.
 
-On a GPU that `fused` serves, the whole stage is its one kernel instead.
-
 Terms with coefficient 0 are not read, a first term with coefficient 1 is not copied, and what follows the first new
 tensor is added to it in place. float16 and bfloat16 are computed in float32 and rounded once, float64 in float64.
 No argument is written to but the one that is given `into`, and no other shares memory with a result.
 """
 
-from operator import attrgetter
-
 import torch
 
 from kdpm2.table import Row, StageTable
-from kdpm2.update import fused
 
 
 def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -24,14 +19,6 @@ def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, .
     """
     with torch.inference_mode(False):  # kept for later runs, of which one may need gradients
         return torch.from_numpy(table.rows[:, 0]).to(_working_dtype(dtype)).unbind()
-
-
-on_gpu = attrgetter("is_cuda")  # a function, but one that costs no call of Python's
-
-
-def kernel_serves(*tensors: torch.Tensor) -> bool:
-    """Whether a stage of these tensors, the sample first, is the kernel's: they are on a GPU, and it can take them."""
-    return on_gpu(tensors[0]) and fused.available(*tensors)
 
 
 def apply(
@@ -55,8 +42,6 @@ def apply(
     Returns:
         Two tensors with the shape, dtype and device of `sample`, new but for `into`.
     """
-    if on_gpu(sample) and kernel_serves(*_present(sample, model_output, anchor, noise)):
-        return fused.apply(row, sample, model_output, anchor, noise)
     dtype = sample.dtype
     if dtype is torch.float32 and model_output.dtype is dtype and (noise is None or noise.dtype is dtype):
         if into is not None and not _may_write(sample, model_output, anchor):
@@ -87,10 +72,6 @@ def advance(
     `into` may also be the anchor, the sample if there is no anchor, or memory of its own.
     """
     dtype = sample.dtype
-    if on_gpu(sample) and kernel_serves(*_present(sample, model_output, anchor, noise, into)):
-        return fused.advance(
-            row, sample, model_output, anchor, noise, into if into is not None and into.dtype is dtype else None
-        )
     if dtype is torch.float32 and model_output.dtype is torch.float32 and (noise is None or noise.dtype is dtype):
         if into is not None and not (into.dtype is dtype and _may_write(sample, model_output, anchor)):
             into = None
@@ -115,10 +96,6 @@ def noised(
     if alpha is not None:
         clean = clean * alpha.to(working).to(sample.device)
     return torch.addcmul(clean, noise.to(working), sigma.to(working).to(sample.device)).to(sample.dtype)
-
-
-def _present(*tensors: torch.Tensor | None) -> list[torch.Tensor]:
-    return [tensor for tensor in tensors if tensor is not None]
 
 
 def _advanced(

@@ -86,13 +86,24 @@ def at_stage(
         noise: Same shape: a standard normal draw, or any finite numbers where the stage adds none; None if no stage of
             the table does.
     """
-    rows = table.rows.index_select(0, stage.reshape(-1))
+    return indexed(table.rows.index_select(0, stage.reshape(-1)), sample, model_output, previous, noise)
+
+
+def indexed(
+    rows: torch.Tensor,
+    sample: torch.Tensor,
+    model_output: torch.Tensor,
+    previous: torch.Tensor,
+    noise: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The same with the rows themselves, of shape (1 or B, 8)."""
     _, x, model, anchor, drawn, *_ = (_per_sample(column, sample) for column in rows.unbind(1))
     working = rows.dtype
-    total = x * sample.to(working) + model * model_output.to(working) + anchor * previous.to(working)
+    # In the order of `kdpm2.update._eager`, and rounded as often where a coefficient is 0 or 1.
+    total = (x * sample.to(working)).addcmul_(anchor, previous.to(working))
     if noise is not None:
-        total = total + drawn * noise.to(working)
-    return total.to(sample.dtype)
+        total = total.addcmul_(drawn, noise.to(working))
+    return total.addcmul_(model, model_output.to(working)).to(sample.dtype)
 
 
 def _per_sample(values: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,86 @@
+"""A request on its way: its rows, the one at which it stands, its noise, and two samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdpm2 import update
+from kdpm2.noise import Noise
+from kdpm2.table import StageTable
+from kdpm2.update import COLUMNS
+
+_NOISE = COLUMNS.index("noise")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The table of one request of S stages, on the host.
+
+    Attributes:
+        coefficients: Shape (S, 8), float32 or float64, columns as in `kdpm2.update.COLUMNS`.
+        conditions: Shape (2, S), same dtype: noise levels, and what the network is conditioned on.
+        step: Shape (S,), int64: which step each stage belongs to.
+    """
+
+    coefficients: NDArray[np.floating]
+    conditions: NDArray[np.floating]
+    step: NDArray[np.int64]
+
+    @staticmethod
+    def of(table: StageTable, dtype: torch.dtype) -> "Rows":
+        """Those of a table, for samples of a dtype."""
+        held = update.on_device(table, torch.device("cpu"), dtype)
+        levels = torch.from_numpy(table.stage_sigmas).to(held.timesteps)
+        return Rows(held.rows.numpy(), torch.stack([levels, held.timesteps]).numpy(), held.step.numpy())
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+@dataclass(eq=False)
+class Live:
+    """A request.
+
+    Attributes:
+        id: Its number.
+        seed: Of its noise.
+        rows: What it does.
+        noise: Where the noise of its steps comes from.
+        waiting: What its stage reads, and what the stage before read, without a batch, until it has a place in one.
+        stage: At which it stands.
+        drawn: The noise that this stage adds, once it is drawn, so that a stage that failed draws none again.
+    """
+
+    id: int
+    seed: int
+    rows: Rows
+    noise: Noise
+    waiting: tuple[torch.Tensor, torch.Tensor] | None
+    stage: int = 0
+    drawn: torch.Tensor | None = None
+
+    @property
+    def adds_noise(self) -> bool:
+        """Whether its stage adds noise."""
+        return bool(self.rows.coefficients[self.stage, _NOISE])
+
+    @property
+    def step(self) -> int:
+        """The step that its stage belongs to."""
+        return int(self.rows.step[self.stage])
+
+
+def at_hand(requests: list[Live], size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """On the host: the rows of requests, (size, 8), and their conditions, (2, size).
+
+    In empty places rows are 0, and the network is told of noise of level 1, so that it divides by no 0.
+    """
+    coefficients = torch.zeros(size, len(COLUMNS), dtype=dtype, device="cpu")
+    conditions = torch.tensor([[1.0], [0.0]], dtype=dtype, device="cpu").repeat(1, size)
+    if requests:
+        count = len(requests)
+        coefficients.numpy()[:count] = [each.rows.coefficients[each.stage] for each in requests]
+        conditions.numpy()[:, :count] = np.transpose([each.rows.conditions[:, each.stage] for each in requests])
+    return coefficients, conditions
