@@ -249,14 +249,13 @@ class Worker:
         return True
 
     def _next(self) -> Job | None:
-        """The job that begins now: the first if there is room in one call, the oldest if its patience is at an end."""
+        """The job that begins now: the oldest if its patience is at an end, else the first if a call has room."""
         if not len(self.waiting):
             return None
-        if len(self.batches) < self.batches.most:
-            return self.waiting.first()
         oldest = self.waiting.oldest()
-        is_late = self.patience is not None and self.batches.network.made - oldest.calls >= self.patience
-        return oldest if is_late else None
+        if self.patience is not None and self.batches.network.made - oldest.calls >= self.patience:
+            return oldest
+        return self.waiting.first() if len(self.batches) < self.batches.most else None
 
     def _advance(self) -> None:
         now = time.monotonic()
