@@ -1,11 +1,16 @@
 """Many threads ask one server: all are answered, in order, and what is cancelled or closed holds nobody up."""
 
 import gc
+import itertools
+import sys
 import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +203,49 @@ def test_nothing_of_a_request_is_kept_when_it_is_done() -> None:
         time.sleep(0.01)
     assert gone() is None
     server.close()
+
+
+@pytest.mark.parametrize("patience", [1, None])
+def test_whatever_happens_every_future_ends_and_is_counted(patience: int | None, tmp_path: Path) -> None:
+    """Threads that ask, cancel, leave and raise, conditioning of two kinds, a network that fails now and then."""
+    calls = itertools.count()
+
+    def failing(x: torch.Tensor, timestep: torch.Tensor, by: torch.Tensor, **more: Any) -> torch.Tensor:
+        if next(calls) % 31 == 30:
+            raise BrokenError
+        return network(x, timestep, by.to(x), **more)
+
+    server = Server(kdpm2.Denoiser(failing, SCHEDULE), 4, queue_size=3, patience=patience, **OPTIONS)
+    made: dict[int, Future[torch.Tensor]] = {}
+
+    def ask(own: range) -> None:
+        for seed in own:
+            one = request(seed)
+            if seed % 5 == 0:
+                given = {**one.conditioning, "by": one.conditioning["by"].float()}
+                one = replace(one, conditioning=given, priority=seed % 3, deadline=MOST)
+            made[seed] = server.submit(one, MOST)
+            if seed % 7 == 0:
+                made[seed].add_done_callback(lambda future: sys.exit())
+            if seed % 11 == 0:
+                with suppress(SystemExit):
+                    made[seed].cancel()
+            if seed % 50 == 0:
+                server.snapshot(tmp_path, MOST)
+
+    threads = [threading.Thread(target=ask, args=(range(start, 160, 8),)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * MOST)
+        assert not thread.is_alive()
+    server.close(timeout=2 * MOST)
+    assert sorted(made) == list(range(160))
+    for seed, future in made.items():
+        assert future.done()
+        if seed % 5 and not future.cancelled() and future.exception() is None:
+            check(future.result(), request(seed))
+    counted = server.counters()
+    assert counted["done"] + counted["failed"] + counted["cancelled"] == 160
+    assert counted["done"] >= 120
+    assert counted["queued"] == counted["running"] == 0

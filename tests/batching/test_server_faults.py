@@ -24,7 +24,7 @@ def raising(error: BaseException) -> Callable[[object], None]:
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, BrokenError])
 def test_a_callback_that_raises_ends_nothing(error: type[BaseException]) -> None:
-    called = []
+    called: list[object] = []
     gate = Gate()
     with Server(gate.denoiser, 2, queue_size=10, **OPTIONS) as server:
         futures = [server.submit(request(seed)) for seed in range(6)]
@@ -91,7 +91,8 @@ def test_a_future_may_be_ended_just_before_the_server_does(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("copied", [0, 1])
 def test_memory_that_runs_out_while_samples_are_copied(copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    advance, failed = BatchedSolver.advance, []
+    advance = BatchedSolver.advance
+    failed: list[int] = []
 
     def failing(solver: BatchedSolver, output: torch.Tensor) -> list[Finished]:
         done = advance(solver, output)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from kdpm2 import _check
 from kdpm2.batching import conditioning, snapshot
 from kdpm2.batching.batch import Batch
 from kdpm2.batching.jobs import Job
@@ -73,6 +74,8 @@ def write(
         TypeError: If `folder` is no path, or the conditioning has a dtype that safetensors cannot write.
         OSError: If it cannot be written.
     """
+    if not isinstance(folder, (str, PathLike)):
+        raise TypeError(f"folder must be a path, got {_check.shown(folder)}")
     tensors: dict[str, torch.Tensor] = {}
     name, begun = uuid.uuid4().hex, []
     for batch in batches:
