@@ -1,5 +1,6 @@
 """What requests bring along: numbers go with numbers, other kinds take turns, and what is wrong fails alone."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -99,13 +100,16 @@ def bad(seed: int) -> Request:
 @pytest.mark.parametrize("static", [False, True])
 def test_one_bad_request_among_good_ones_fails_alone(static: bool, caplog: pytest.LogCaptureFixture) -> None:
     shapes = set()
+    submitted = threading.Event()
 
     def seen(x: torch.Tensor, timestep: torch.Tensor, **given: Any) -> torch.Tensor:
+        assert submitted.wait(MOST)
         shapes.add(len(x))
         return breaking(x, timestep, **given)
 
     with Server(kdpm2.Denoiser(seen, SCHEDULE), 3, static=static, queue_size=50, **OPTIONS) as server:
         futures = [server.submit(bad(seed) if seed in (2, 3, 7) else request(seed)) for seed in range(10)]
+        submitted.set()
         for seed, future in enumerate(futures):
             if seed in (2, 3, 7):
                 with pytest.raises(BrokenError, match="a hundred"):
@@ -204,3 +208,31 @@ def test_torch_defaults_change_nothing(defaults: Callable[[], Any]) -> None:
         with defaults():
             sample = server.submit(wanted).result(MOST)
         check(sample, wanted)
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        pytest.param(
+            meta_device,
+            marks=pytest.mark.xfail(reason="BatchedSolver names the device of some tensors only", strict=False),
+        ),
+        lambda: default_dtype(torch.float64),
+    ],
+)
+def test_torch_defaults_in_the_server_s_thread_change_nothing(defaults: Callable[[], Any]) -> None:
+    def changing(x: torch.Tensor, timestep: torch.Tensor, **given: Any) -> torch.Tensor:
+        if not entered:
+            entered.append(defaults())
+            entered[0].__enter__()
+        return network(x, timestep, **given)
+
+    entered: list[Any] = []
+    requests = [request(seed) for seed in range(4)]
+    with Server(kdpm2.Denoiser(changing, SCHEDULE), 2, **OPTIONS) as server:
+        futures = [server.submit(one) for one in requests]
+        errors = [future.exception(MOST) for future in futures]
+        entered[0].__exit__(None, None, None)
+        assert errors == [None] * 4
+        for one, future in zip(requests, futures, strict=True):
+            check(future.result(), one)

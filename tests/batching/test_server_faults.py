@@ -104,11 +104,14 @@ def test_memory_that_runs_out_while_samples_are_copied(copied: int, monkeypatch:
     monkeypatch.setattr(BatchedSolver, "advance", failing)
     gate = Gate()
     with Server(gate.denoiser, 2, queue_size=10, **OPTIONS) as server:
+        first = server.submit(request(9, 1))
+        assert gate.reached.wait(MOST)
         futures = [server.submit(request(seed, 3)) for seed in range(6)]
         gate.open.set()
         errors = [future.exception(MOST) for future in futures]
-        assert len(failed) == 2
-        assert 2 <= sum(isinstance(error, MemoryError) for error in errors) <= 4
+        assert isinstance(first.exception(MOST), MemoryError) == (copied == 0)
+        assert failed == [1 + copied, 2]
+        assert sum(isinstance(error, MemoryError) for error in errors) == 2 + 2 * copied
         for seed, (future, error) in enumerate(zip(futures, errors, strict=True)):
             if error is None:
                 check(future.result(), request(seed, 3))

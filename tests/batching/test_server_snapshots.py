@@ -229,7 +229,9 @@ def test_what_was_changed_is_refused(tmp_path: Path) -> None:
     threads = threading.active_count()
     for file in files:
         content = file.read_bytes()
-        for wrong in (content[:-9], content.replace(b"6", b"7", 1), b""):
+        middle = len(content) // 2
+        turned = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        for wrong in (content[:-9], turned, b""):
             file.write_bytes(wrong)
             with pytest.raises(ValueError, match=r"folder must hold a snapshot that .* wrote, unchanged"):
                 Server.restore(tmp_path, DENOISER)

@@ -85,6 +85,7 @@ def test_compiled_batches_have_one_shape(monkeypatch: pytest.MonkeyPatch) -> Non
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: 1, TypeError, "requests must hold kdpm2.batching.Request, got 1"),
+    (lambda: None, TypeError, "requests must hold kdpm2.batching.Request, got None"),
     (lambda: Request(), ValueError, "table must be given without sigmas, or sigmas without a table, got neither"),
     (lambda: request(0, table=dpm2(SCHEDULE, spacing.steps(SCHEDULE, 2))), ValueError, "without a table, got both"),
     (
@@ -106,6 +107,14 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: request(0, conditioning={"by": "words"}), TypeError, "by in the conditioning must be a dense tensor"),
     (lambda: request(0, conditioning={"by": 2**70}), ValueError, "by must be a number of at most 64 bits"),
 ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_none_among_requests_is_no_end(place: int) -> None:
+    requests: list[Any] = [request(seed) for seed in range(6)]
+    requests[place] = None
+    with pytest.raises(TypeError, match=r"requests must hold kdpm2\.batching\.Request, got None"):
+        list(serve(DENOISER, requests, 2, **OPTIONS))
 
 
 @pytest.mark.parametrize(("made", "error", "message"), REFUSED)

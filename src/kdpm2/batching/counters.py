@@ -1,9 +1,6 @@
 """What a `Server` counts."""
 
-from concurrent.futures import Future
 from dataclasses import dataclass
-
-import torch
 
 
 @dataclass
@@ -26,14 +23,14 @@ class Counters:
     waited: float = 0.0
     longest_wait: float = 0.0
 
-    def ended(self, future: Future[torch.Tensor]) -> None:
-        """Count a future that is done."""
-        if future.cancelled():
+    def ended(self, cancelled: bool, failed: bool) -> None:
+        """Count a request that is done."""
+        if cancelled:
             self.cancelled += 1
-        elif future.exception() is None:
-            self.done += 1
-        else:
+        elif failed:
             self.failed += 1
+        else:
+            self.done += 1
 
     def began(self, seconds: float) -> None:
         """Count a request that has its first stage after so many seconds."""

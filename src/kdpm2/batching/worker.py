@@ -114,16 +114,19 @@ class Worker:
 
     def forget(self, number: int, future: Future[torch.Tensor]) -> None:
         """Free the place of a job whose future is done, by whomever."""
-        with self._changed:
+        cancelled = future.cancelled()
+        failed = not cancelled and future.exception() is not None
+        with self._changed:  # in which no future is asked, as each has a lock of its own
             job = self._jobs.pop(number)
             self.waiting.remove(number)
             if job.key is not None:
                 self._keys.discard(job.key)
-            if future.cancelled() and not job.told:
-                job.told = True
-                future.set_running_or_notify_cancel()  # tells those who wait for it
-            self._counters.ended(future)
+            to_tell = cancelled and not job.told
+            job.told = job.told or cancelled
+            self._counters.ended(cancelled, failed)
             self._changed.notify_all()
+        if to_tell:
+            future.set_running_or_notify_cancel()
 
     def shut(self, cancel: bool = False) -> None:
         """Take no more jobs, and maybe cancel those there are; does not wait."""
