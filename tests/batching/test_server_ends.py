@@ -100,9 +100,17 @@ def test_a_dropped_server_makes_what_was_submitted() -> None:
 
 FORK = """
 server, futures = busy(steps=5)
-server._worker._changed.acquire()  # as a thread may in the moment of the fork
+held, forked = threading.Event(), threading.Event()
+
+def hold():  # the lock, as the server's thread may in the moment of the fork
+    with server._worker._changed:
+        held.set()
+        forked.wait(60)
+
+threading.Thread(target=hold).start()
+held.wait(60)
 child = os.fork()
-server._worker._changed.release()
+forked.set()
 if not child:
     wrong = []
     for call in (lambda: server.submit(request(1)), server.counters, lambda: server.snapshot("nowhere")):
@@ -122,7 +130,7 @@ if not child:
     sys.stdout.write(" ".join(wrong))
     sys.stdout.flush()
     CHILD_ENDS
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 30
 while not (ended := os.waitpid(child, os.WNOHANG))[0]:
     if time.monotonic() > deadline:
         os.kill(child, 9)
