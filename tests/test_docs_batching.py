@@ -73,7 +73,7 @@ def test_what_schedulers_were_set_to_is_drawn_as_each_draws_it(server: dict[str,
 
 
 def test_the_page_has_the_code_that_is_tested() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 5
     assert len(BLOCKS[0].splitlines()) < 35
 
 

@@ -1,75 +1,17 @@
 """Requests in, samples out: in order, no more at once than there is room for, and none lost by another's fault."""
 
-import gc
-import threading
-import time
-import weakref
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, wait
-from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import kdpm2
-from kdpm2 import noise_schedule, spacing
+from kdpm2 import spacing
 from kdpm2.batching import Request, Server, serve
 from kdpm2.table import dpm2
+from tests.batching.asking import DENOISER, MOST, OPTIONS, SCHEDULE, check, network, request, sigmas
 from tests.batching.requests import SHAPE
-
-SCHEDULE = noise_schedule.discrete()
-MOST = 20  # seconds, after which a thread that should have gone on is taken to hang
-
-
-def network(x: torch.Tensor, timestep: torch.Tensor, by: torch.Tensor, more: Any, factor: torch.Tensor) -> torch.Tensor:
-    each = [-1, *[1] * (x.ndim - 1)]
-    assert by.shape == x.shape
-    assert factor.shape == (len(x),)
-    output: torch.Tensor = torch.tanh(x + by) * more["scale"].reshape(each) + (factor * torch.cos(timestep)).reshape(
-        each
-    )
-    return output
-
-
-DENOISER = kdpm2.Denoiser(network, SCHEDULE)
-
-
-def sigmas(steps: int = 3) -> np.ndarray[Any, Any]:
-    return spacing.steps(SCHEDULE, steps).sigmas
-
-
-def request(seed: int, steps: int | None = None, **changes: Any) -> Request:
-    levels = sigmas(2 + seed % 5 if steps is None else steps)
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(SHAPE, generator=generator, dtype=torch.float64) * float(levels[0])
-    conditioning = {
-        "by": torch.randn(SHAPE, generator=generator, dtype=torch.float64),
-        "more": {"scale": torch.tensor(1.0 + seed / 10)},
-        "factor": 0.1 * seed,
-    }
-    return Request(**{"sigmas": levels, "x": x, "seed": seed, "conditioning": conditioning, **changes})
-
-
-def alone(one: Request, noise: str = "gaussian", denoiser: Any = DENOISER) -> torch.Tensor:
-    given = one.conditioning
-    conditioning = {
-        "by": given["by"][None],
-        "more": {"scale": given["more"]["scale"][None]},
-        "factor": torch.tensor([given["factor"]]),
-    }
-    assert one.x is not None
-    assert one.sigmas is not None
-    kwargs: dict[str, Any] = {"eta": one.eta, "s_noise": one.s_noise, "noise": noise, "conditioning": conditioning}
-    return kdpm2.sample(denoiser, one.x[None], one.sigmas, seeds=[one.seed or 0], **kwargs)[0]
-
-
-def check(made: torch.Tensor, one: Request, noise: str = "gaussian") -> None:
-    torch.testing.assert_close(made, alone(one, noise), rtol=1e-9, atol=1e-9)
-
-
-OPTIONS: dict[str, Any] = {"shape": SHAPE, "dtype": torch.float64}
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "philox"])
@@ -143,6 +85,7 @@ def test_compiled_batches_have_one_shape(monkeypatch: pytest.MonkeyPatch) -> Non
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: 1, TypeError, "requests must hold kdpm2.batching.Request, got 1"),
+    (lambda: None, TypeError, "requests must hold kdpm2.batching.Request, got None"),
     (lambda: Request(), ValueError, "table must be given without sigmas, or sigmas without a table, got neither"),
     (lambda: request(0, table=dpm2(SCHEDULE, spacing.steps(SCHEDULE, 2))), ValueError, "without a table, got both"),
     (
@@ -164,6 +107,14 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (lambda: request(0, conditioning={"by": "words"}), TypeError, "by in the conditioning must be a dense tensor"),
     (lambda: request(0, conditioning={"by": 2**70}), ValueError, "by must be a number of at most 64 bits"),
 ]
+
+
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_none_among_requests_is_no_end(place: int) -> None:
+    requests: list[Any] = [request(seed) for seed in range(6)]
+    requests[place] = None
+    with pytest.raises(TypeError, match=r"requests must hold kdpm2\.batching\.Request, got None"):
+        list(serve(DENOISER, requests, 2, **OPTIONS))
 
 
 @pytest.mark.parametrize(("made", "error", "message"), REFUSED)
@@ -197,217 +148,3 @@ def test_wrong_arguments_are_refused_before_anything_is_taken(
         del given["requests"]
         with pytest.raises(error, match=message):
             Server(**given)
-
-
-def test_conditioning_of_another_kind_is_refused() -> None:
-    other = request(2, conditioning={**request(2).conditioning, "by": torch.zeros(1, dtype=torch.float64)})
-    with pytest.raises(ValueError, match="conditioning must have the names, shapes and dtypes of the first request's"):
-        list(serve(DENOISER, [request(1), other], 2, **OPTIONS))
-    with Server(DENOISER, 2, **OPTIONS) as server:
-        first, second, third = (server.submit(one) for one in (request(1), other, request(3)))
-        with pytest.raises(ValueError, match="conditioning must have the names"):
-            second.result(MOST)
-        check(first.result(MOST), request(1))
-        check(third.result(MOST), request(3))
-
-
-class Gate:
-    """A network that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.open, self.reached = threading.Event(), threading.Event()
-        self.batches: list[int] = []
-        self.denoiser = kdpm2.Denoiser(self, SCHEDULE)
-
-    def __call__(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
-        self.batches.append(len(x))
-        self.reached.set()
-        assert self.open.wait(MOST)
-        return network(x, timestep, **conditioning)
-
-
-def test_many_threads_are_served() -> None:
-    made: dict[int, torch.Tensor] = {}
-    with Server(DENOISER, 5, queue_size=2, **OPTIONS) as server:
-
-        def ask(own: range) -> None:
-            for seed, future in [(seed, server.submit(request(seed))) for seed in own]:
-                made[seed] = future.result(MOST)
-
-        threads = [threading.Thread(target=ask, args=(range(start, 40, 8),)) for start in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(MOST)
-    assert sorted(made) == list(range(40))
-    for seed, sample in made.items():
-        check(sample, request(seed))
-
-
-def test_first_submitted_first_made() -> None:
-    order: list[int] = []
-    gate = Gate()
-
-    def note(seed: int, future: object) -> None:
-        order.append(seed)
-
-    with Server(gate.denoiser, 2, queue_size=10, **OPTIONS) as server:
-        for seed in range(6):
-            server.submit(request(seed, 3)).add_done_callback(partial(note, seed))
-        gate.open.set()
-    assert order == sorted(order)
-    assert len(order) == 6
-
-
-def test_a_full_queue_makes_those_wait_who_submit() -> None:
-    gate = Gate()
-    server = Server(gate.denoiser, 1, queue_size=1, **OPTIONS)
-    futures = [server.submit(request(0))]
-    assert gate.reached.wait(MOST)
-    futures.append(server.submit(request(1), timeout=MOST))
-    with pytest.raises(TimeoutError, match="the server's queue stayed full for 0 seconds"):
-        server.submit(request(2), timeout=0)
-    waiting = threading.Thread(target=lambda: futures.append(server.submit(request(3))))
-    waiting.start()
-    gate.open.set()
-    waiting.join(MOST)
-    server.close()
-    for future, seed in zip(futures, (0, 1, 3), strict=True):
-        check(future.result(MOST), request(seed))
-    assert set(gate.batches) == {1}
-
-
-def test_what_is_cancelled_makes_room() -> None:
-    gate = Gate()
-    server = Server(gate.denoiser, 2, queue_size=3, **OPTIONS)
-    first, second = server.submit(request(0, 40)), server.submit(request(1, 3))
-    assert gate.reached.wait(MOST)
-    queued, last = server.submit(request(2, 3), MOST), server.submit(request(3, 3), MOST)
-    assert first.cancel()
-    assert queued.cancel()
-    gate.open.set()
-    check(last.result(MOST), request(3, 3))
-    check(second.result(MOST), request(1, 3))
-    server.close()
-    assert wait([first, queued], MOST).not_done == set()
-    with pytest.raises(CancelledError):
-        first.result(MOST)
-    assert len(gate.batches) < 20  # of the 79 that the first would have taken
-
-
-class BrokenError(Exception):
-    """Of a network."""
-
-
-def test_errors_of_the_network_go_to_the_futures_and_the_server_goes_on() -> None:
-    def breaking(x: torch.Tensor, timestep: torch.Tensor, by: torch.Tensor, **more: Any) -> torch.Tensor:
-        if (by == 100).any():
-            raise BrokenError("a hundred")
-        return network(x, timestep, by, **more)
-
-    bad = request(0, conditioning={**request(0).conditioning, "by": torch.full(SHAPE, 100.0, dtype=torch.float64)})
-    denoiser = kdpm2.Denoiser(breaking, SCHEDULE)
-    with Server(denoiser, 2, **OPTIONS) as server:
-        with pytest.raises(BrokenError, match="a hundred"):
-            server.submit(bad).result(MOST)
-        check(server.submit(request(1)).result(MOST), request(1))
-    with pytest.raises(BrokenError, match="a hundred"):
-        list(serve(denoiser, [bad], 2, **OPTIONS))
-
-
-@pytest.mark.parametrize("wrong", [lambda x: None, lambda x: x[:, :1], lambda x: x.int()])
-def test_a_wrong_output_is_an_error_of_the_network(wrong: Any) -> None:
-    with Server(kdpm2.Denoiser(lambda x, t, **more: wrong(x), SCHEDULE), 2, **OPTIONS) as server:
-        for _ in range(2):
-            with pytest.raises((TypeError, ValueError), match=r"the model (must|returns)"):
-                server.submit(request(1)).result(MOST)
-
-
-def test_close_waits_for_what_was_submitted() -> None:
-    server = Server(DENOISER, 2, queue_size=10, **OPTIONS)
-    futures = [server.submit(request(seed)) for seed in range(7)]
-    server.close()
-    for seed, future in enumerate(futures):
-        check(future.result(0), request(seed))
-    server.close()
-    with pytest.raises(RuntimeError, match="the server is closed"):
-        server.submit(request(0))
-
-
-def test_close_may_cancel_what_is_not_done() -> None:
-    gate = Gate()
-    server = Server(gate.denoiser, 1, queue_size=1, **OPTIONS)
-    live = server.submit(request(0))
-    assert gate.reached.wait(MOST)
-    queued = server.submit(request(1), MOST)
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            server.submit(request(2))
-        except RuntimeError as error:
-            errors.append(error)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    closing = threading.Thread(target=lambda: server.close(cancel=True))
-    closing.start()
-    asking.join(MOST)
-    gate.open.set()
-    closing.join(MOST)
-    assert not closing.is_alive()
-    assert live.cancelled()
-    assert queued.cancelled()
-    assert [str(error) for error in errors] == ["the server is closed"]
-
-
-def test_an_error_within_cancels_the_rest() -> None:
-    gate = Gate()
-    gate.open.set()
-    futures: list[Future[torch.Tensor]] = []
-
-    def failing() -> None:
-        with Server(gate.denoiser, 1, queue_size=50, **OPTIONS) as server:
-            futures.extend(server.submit(request(seed, 50)) for seed in range(50))
-            raise BrokenError
-
-    with pytest.raises(BrokenError):
-        failing()
-    assert all(future.done() for future in futures)
-    assert futures[-1].cancelled()
-
-
-def test_a_future_may_close_the_server_that_made_it() -> None:
-    server = Server(DENOISER, 2, **OPTIONS)
-    server.submit(request(1)).add_done_callback(lambda future: server.close())
-    server._worker.join(MOST)
-    assert not server._worker.is_alive()
-
-
-def test_what_is_submitted_may_be_changed_afterwards() -> None:
-    gate = Gate()
-    one, same = request(1), request(1)
-    with Server(gate.denoiser, 1, queue_size=2, **OPTIONS) as server:
-        server.submit(request(0))
-        assert gate.reached.wait(MOST)
-        future = server.submit(one)
-        assert one.x is not None
-        one.x.zero_()
-        one.conditioning["by"].zero_()
-        gate.open.set()
-        check(future.result(MOST), same)
-
-
-def test_nothing_of_a_request_is_kept_when_it_is_done() -> None:
-    server = Server(DENOISER, 2, **OPTIONS)
-    future = server.submit(request(1))
-    future.result(MOST)
-    gone = weakref.ref(future)
-    del future
-    server.submit(request(2)).result(MOST)
-    deadline = time.monotonic() + MOST
-    while gone() is not None and time.monotonic() < deadline:
-        gc.collect()
-        time.sleep(0.01)
-    assert gone() is None
-    server.close()

@@ -9,8 +9,9 @@ References:
       https://www.usenix.org/conference/osdi22/presentation/yu
 """
 
+from kdpm2.batching.request import Request
 from kdpm2.batching.server import Server
-from kdpm2.batching.serving import Request, Result, serve
+from kdpm2.batching.serving import Result, serve
 from kdpm2.batching.solver import BatchedSolver, Finished, Inputs
 
 __all__ = ["BatchedSolver", "Finished", "Inputs", "Request", "Result", "Server", "serve"]

@@ -1,0 +1,102 @@
+"""`Request`: a sample that is wanted, and what is looked at before it is promised."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from kdpm2 import _check
+from kdpm2.batching import conditioning
+from kdpm2.batching.solver import BatchedSolver
+from kdpm2.denoiser import Denoiser
+from kdpm2.table import StageTable, asked_for
+
+LONGEST_WAIT = 1e6
+"""Seconds, some eleven days: for what waits longer there is None."""
+
+_HIGHEST_PRIORITY = 10**6
+_LARGEST_KEY = 2**63 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A sample that is wanted.
+
+    Attributes:
+        table: What to do; None if `sigmas` say.
+        sigmas: Shape (N+1,): where the steps start, and the end, as `kdpm2.sample` takes them.
+        eta: Stochasticity, with `sigmas`: 0 is deterministic, 1 ancestral.
+        s_noise: Scale of the noise, with `sigmas`.
+        x: The sample at the first noise level, without a batch; None for one that is made of the seed.
+        seed: Of the noise; None for a new one.
+        conditioning: Keyword arguments of the network, of this one sample: tensors without a batch, numbers, and
+            mappings of these. Requests share network calls where names, shapes and dtypes are the same; any number goes
+            with any other. What is the same for all of them is the network's own, as by `functools.partial`.
+        priority: From -1,000,000 to 1,000,000; of those that wait in a `Server`, the highest are taken first.
+        deadline: In seconds from when a `Server` took the request: if it still waits then, it ends with a
+            TimeoutError. None for none.
+        key: A text, or an integer of 64 bits, by which `Server.restore` gives back the future; None for none.
+    """
+
+    table: StageTable | None = None
+    sigmas: torch.Tensor | NDArray[Any] | Sequence[float] | None = None
+    eta: float = 1.0
+    s_noise: float = 1.0
+    x: torch.Tensor | None = None
+    seed: int | None = None
+    conditioning: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    deadline: float | None = None
+    key: str | int | None = None
+
+
+class Checked(NamedTuple):
+    """What a request wants, looked at and copied; the conditioning as `conditioning.taken` returns it."""
+
+    table: StageTable
+    x: torch.Tensor | None
+    seed: int | None
+    conditioning: dict[str, Any]
+    priority: int = 0
+    deadline: float | None = None
+    key: str | int | None = None
+
+
+def checked(request: Any, denoiser: Denoiser, solver: BatchedSolver, device: torch.device) -> Checked:
+    """What a request wants of a solver; from any thread.
+
+    Raises:
+        TypeError: If it is no request, or something in it has the wrong type.
+        ValueError: If something in it is out of range, or contradicts something else.
+    """
+    if not isinstance(request, Request):
+        raise TypeError(f"requests must hold kdpm2.batching.Request, got {_check.shown(request)}")
+    table = _table(denoiser, request)
+    solver.check(table, request.x, request.seed)
+    priority = _check.integer("priority", request.priority, -_HIGHEST_PRIORITY, _HIGHEST_PRIORITY)
+    deadline = None if request.deadline is None else _check.number("deadline", request.deadline, 0, LONGEST_WAIT)
+    given = conditioning.taken(request.conditioning, device)
+    x = None if request.x is None else request.x.detach().clone()
+    return Checked(table, x, request.seed, given, priority, deadline, checked_key(request.key))
+
+
+def _table(denoiser: Denoiser, request: Request) -> StageTable:
+    """What a request says of its steps."""
+    if (request.table is None) == (request.sigmas is None):
+        raise ValueError(
+            "table must be given without sigmas, or sigmas without a table, got "
+            + ("both" if request.table is not None else "neither")
+        )
+    asked: Any = request.sigmas if request.table is None else request.table
+    return asked_for(denoiser.schedule, asked, denoiser.prediction_type, request.eta, request.s_noise)
+
+
+def checked_key(value: Any) -> str | int | None:
+    """A request's key; TypeError if it is neither a text nor an integer, ValueError if that is too large."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"key must be a text, an integer or None, got {_check.shown(value)}")
+    return _check.integer("key", value, -_LARGEST_KEY - 1, _LARGEST_KEY)
