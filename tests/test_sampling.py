@@ -354,5 +354,5 @@ def test_a_table_is_sampled_as_it_is() -> None:
     table = dpm2(schedule, steps, eta=0.4, s_noise=1.1)
     made = kdpm2.sample(denoiser, x, table, seeds=1)
     assert torch.equal(made, kdpm2.sample(denoiser, x, steps.sigmas, eta=0.4, s_noise=1.1, seeds=1))
-    with pytest.raises(ValueError, match="eta and s_noise must be 1 with a table, which has its own"):
+    with pytest.raises(ValueError, match="eta and s_noise must be 1, and s_churn 0, with a table"):
         kdpm2.sample(denoiser, x, table, eta=0.4)

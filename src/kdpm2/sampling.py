@@ -106,7 +106,7 @@ def sample(
 def sample_dpm_2_ancestral(
     model: Network,
     x: torch.Tensor,
-    sigmas: Sigmas,
+    sigmas: Sigmas | StageTable,
     extra_args: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
@@ -122,7 +122,7 @@ def sample_dpm_2_ancestral(
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
         x: Shape (B, ...), floating point: samples at the first noise level.
-        sigmas: Shape (N+1,): where the steps start, and the end.
+        sigmas: Shape (N+1,): where the steps start, and the end. Or a `kdpm2.table.StageTable`, as `sample` takes it.
         extra_args: Keyword arguments for the model.
         callback: Called once a step with a dictionary of `x`, `i`, `sigma`, `sigma_hat` and `denoised`.
         disable: True for no progress bar, False for one, None for one on a terminal.
@@ -163,7 +163,7 @@ def sample_dpm_2_ancestral(
 def sample_dpm_2(
     model: Network,
     x: torch.Tensor,
-    sigmas: Sigmas,
+    sigmas: Sigmas | StageTable,
     extra_args: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
@@ -179,7 +179,7 @@ def sample_dpm_2(
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
         x: Shape (B, ...), floating point: samples at the first noise level.
-        sigmas: Shape (N+1,): where the steps start, and the end.
+        sigmas: Shape (N+1,): where the steps start, and the end. Or a `kdpm2.table.StageTable`, as `sample` takes it.
         extra_args: Keyword arguments for the model.
         callback: Called once a step with a dictionary of `x`, `i`, `sigma`, `sigma_hat` and `denoised`.
         disable: True for no progress bar, False for one, None for one on a terminal.
@@ -199,14 +199,15 @@ def sample_dpm_2(
     _check_bar(disable)
     _check_samples(x)
     churn = Churn(s_churn, s_tmin, s_tmax)
-    table = asked_for(denoiser.schedule, sigmas, denoiser.prediction_type, 0.0, s_noise, churn)
+    eta = 1.0 if isinstance(sigmas, StageTable) else 0.0
+    table = asked_for(denoiser.schedule, sigmas, denoiser.prediction_type, eta, s_noise, churn)
     churned = bool(table.adds_noise.any()) or table.initial_noise > 0
 
     def draw(step: int) -> torch.Tensor:
         return torch.randn_like(x)
 
     if churned:
-        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64))
+        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64, device="cpu"))
     source = _Called(draw, fresh=True)
     run = Run(table, denoiser, source, dict(extra_args or {}), callback, disable, draws_every_step=churned)
     return _made(loop.eager, run, x)
@@ -268,7 +269,7 @@ def _check_bar(disable: Any) -> None:
 
 
 def _with_zero(sigmas: NDArray[np.float64], device: str | torch.device) -> torch.Tensor:
-    return on_device(torch.tensor([*sigmas, 0.0], dtype=torch.float32), device)
+    return on_device(torch.tensor([*sigmas, 0.0], dtype=torch.float32, device="cpu"), device)
 
 
 def get_sigmas_karras(

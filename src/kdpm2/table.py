@@ -181,8 +181,8 @@ def asked_for(
         ValueError: If an argument is out of range, or a table comes with an `eta` or `s_noise`, which it has already.
     """
     if isinstance(sigmas, StageTable):
-        if (eta, s_noise) != (1.0, 1.0):
-            raise ValueError("eta and s_noise must be 1 with a table, which has its own, got something else")
+        if (eta, s_noise) != (1.0, 1.0) or (churn is not None and churn.s_churn):
+            raise ValueError("eta and s_noise must be 1, and s_churn 0, with a table, which has its own")
         return sigmas
     steps = given(schedule, sigmas, may_rise=not _check.number("eta", eta, 0, LARGEST_SCALE))
     return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)

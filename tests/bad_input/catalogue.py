@@ -191,7 +191,7 @@ CONSTRUCTOR: dict[str, Case] = {
     ),
     **each(construct, "shift", [1.0], "unexpected keyword argument 'NAME'"),
     **each(ancestral, "eta", [-0.1, 1.1, NAN, INF, *NO_NUMBERS, None], "NAME must be a number from 0 to 1, got"),
-    **each(ancestral, "noise", [*NO_CHOICES, "Gaussian"], "NAME must be one of 'gaussian', 'brownian', got"),
+    **each(ancestral, "noise", [*NO_CHOICES, "Gaussian"], "NAME must be one of 'gaussian', 'brownian', 'philox', got"),
     **each(discrete, "s_churn", [-1, NAN, *NO_NUMBERS, None], "NAME must be a number from 0 to inf, got"),
     **each(discrete, "s_churn", [1.0], "NAME must be 0 for a flow model", **FLOW),
     **each(discrete, "s_tmin", [-1, NAN, *NO_NUMBERS, None], "NAME must be a number from 0 to inf, got"),

@@ -213,10 +213,7 @@ def test_torch_defaults_change_nothing(defaults: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     "defaults",
     [
-        pytest.param(
-            meta_device,
-            marks=pytest.mark.xfail(reason="BatchedSolver names the device of some tensors only", strict=False),
-        ),
+        meta_device,
         lambda: default_dtype(torch.float64),
     ],
 )

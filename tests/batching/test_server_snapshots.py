@@ -13,7 +13,7 @@ import torch
 
 import kdpm2
 from kdpm2 import spacing
-from kdpm2.batching import BatchedSolver, Request, Server, saved, snapshot
+from kdpm2.batching import BatchedSolver, Request, Server, folder, saved, snapshot
 from kdpm2.table import dpm2
 from tests.batching.asking import DENOISER, MOST, OPTIONS, SCHEDULE, Gate, check, network, request, sigmas
 from tests.batching.requests import SHAPE
@@ -147,7 +147,7 @@ def test_a_server_goes_on_while_snapshots_are_taken(tmp_path: Path) -> None:
         futures = [server.submit(request(seed, 20, key=seed)) for seed in range(8)]
         for _ in range(5):
             server.snapshot(tmp_path, timeout=MOST)
-            state = json.loads((tmp_path / snapshot.STATE_FILE).read_text())["state"]
+            state = json.loads((tmp_path / folder.STATE_FILE).read_text())["state"]
             folders = {f"batch-{state['name']}-{number}" for number in range(len(state["begun"]))}
             assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == folders
         for seed, future in enumerate(futures):

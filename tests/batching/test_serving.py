@@ -91,7 +91,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: Request(dpm2(SCHEDULE, spacing.steps(SCHEDULE, 2)), eta=0.5),
         ValueError,
-        "eta and s_noise must be 1 with a table",
+        "eta and s_noise must be 1, and s_churn 0, with a table",
     ),
     (lambda: request(0, sigmas="abc"), TypeError, "sigmas must be a flat list or array of numbers, got 'abc'"),
     (lambda: request(0, sigmas=[1.0, 2.0, 0.0]), ValueError, "sigmas must not rise unless eta"),
@@ -135,7 +135,7 @@ def test_wrong_requests(made: Any, error: type[Exception], message: str) -> None
         ({"requests": 1}, TypeError, "requests must be an iterable of Request, got 1"),
         ({"static": 1}, TypeError, "static must be True or False, got 1"),
         ({"shape": 3}, TypeError, "shape must be a tuple of integers"),
-        ({"noise": "brownian"}, ValueError, "noise must be one of"),
+        ({"noise": "pink"}, ValueError, "noise must be one of"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_taken(

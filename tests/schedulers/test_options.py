@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -404,7 +405,7 @@ def test_what_a_flow_does_not_have(name: str) -> None:
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "eta": (lambda: Ancestral(eta=-0.1), "eta must be a number from 0 to 1, got -0.1"),
     "s_noise": (lambda: Discrete(s_noise=math.nan), "s_noise must be a number from 0 to 1000, got nan"),
-    "noise": (lambda: Ancestral(noise="pink"), "noise must be one of 'gaussian', 'brownian', got 'pink'"),
+    "noise": (lambda: Ancestral(noise="pink"), "noise must be one of 'gaussian', 'brownian', 'philox', got 'pink'"),
     "s_churn": (lambda: Discrete(s_churn=-1.0), "s_churn must be a number from 0 to inf, got -1"),
     "churned flow": (lambda: Discrete(s_churn=1.0, **FLOW), "s_churn must be 0 for a flow model"),
     "flow": (
@@ -529,3 +530,33 @@ def test_a_misspelled_option_is_said_to_be_ignored(caplog: pytest.LogCaptureFixt
     assert not scheduler.config.use_karras_sigmas
     with pytest.raises(TypeError, match="use_karas_sigmas"):
         Discrete(use_karas_sigmas=True)
+
+
+@pytest.mark.parametrize("cls", [Ancestral, Discrete])
+def test_a_table_of_another_solver_is_run_as_it_is(cls: Any) -> None:
+    schedule = kdpm2.noise_schedule.discrete(beta_start=0.00085, beta_end=0.012)
+    sigmas = np.array([10.0, 4.0, 1.0, 0.2, 0.0])
+    steps = kdpm2.spacing.given(schedule, sigmas)
+    # Euler's method: one stage a step, x + (σ' - σ)·m for a network that predicts noise.
+    one = kdpm2.table.dpm2(schedule, steps, eta=0.0)
+    first = one.first_stage
+    rows = one.rows[first].copy()
+    rows[:, [1, 2, 3, 4]] = np.stack([np.ones(4), np.diff(sigmas), np.zeros(4), np.zeros(4)], axis=1)
+    euler = replace(
+        one,
+        step=np.arange(4),
+        starts_step=np.full(4, True),
+        stage_sigmas=one.stage_sigmas[first],
+        stage_timesteps=one.stage_timesteps[first],
+        rows=rows,
+        entry_rows=rows,
+    )
+    scheduler = cls()
+    scheduler.set_timesteps(sigmas=euler)
+    assert scheduler.timesteps.tolist() == pytest.approx(euler.stage_timesteps.tolist())
+    x = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 10
+    sample, expected = x, x
+    for timestep, sigma, following in zip(scheduler.timesteps.tolist(), sigmas[:-1], sigmas[1:], strict=True):
+        sample = scheduler.step(scheduler.scale_model_input(sample, timestep).sin(), timestep, sample)[0]
+        expected = expected + (following - sigma) * (expected / np.sqrt(sigma**2 + 1)).sin()
+    torch.testing.assert_close(sample, expected, rtol=1e-9, atol=1e-9)

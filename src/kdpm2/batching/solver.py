@@ -113,7 +113,7 @@ class BatchedSolver:
         self._capacity = capacity
         self._most_stages = _check.integer("most_stages", most_stages, 1, _MOST_STAGES)
         self._dtype, self._working = floating_dtype("dtype", dtype), torch.promote_types(dtype, torch.float32)
-        self._device = on_device(torch.empty(0), device).device
+        self._device = on_device(torch.empty(0, device="cpu"), device).device
         self._noise = _check.choice("noise", noise, NOISES)
         self._mode = _check.choice("mode", mode, MODES)
         if mode == "compile" and capacity is None:

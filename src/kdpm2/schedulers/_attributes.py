@@ -87,22 +87,22 @@ class Attributes(Configured):
     @Buffer
     def betas(self) -> torch.Tensor:
         """Shape (T,), float32: variance added by each training timestep; AttributeError for a model without."""
-        return torch.tensor(self._variance_preserving("betas").betas)
+        return torch.tensor(self._variance_preserving("betas").betas, device="cpu")
 
     @Buffer
     def alphas(self) -> torch.Tensor:
         """Shape (T,), float32: 1 - betas."""
-        return 1 - torch.tensor(self._variance_preserving("alphas").betas)
+        return 1 - torch.tensor(self._variance_preserving("alphas").betas, device="cpu")
 
     @Buffer
     def alphas_cumprod(self) -> torch.Tensor:
         """Shape (T,), float32: running product of `alphas`."""
-        return torch.tensor(self._variance_preserving("alphas_cumprod").alphas_cumprod)
+        return torch.tensor(self._variance_preserving("alphas_cumprod").alphas_cumprod, device="cpu")
 
     @Buffer
     def log_sigmas(self) -> torch.Tensor:
         """Shape (T,), float32: logarithm of the noise level at each training timestep."""
-        return torch.tensor(self._variance_preserving("log_sigmas").log_sigmas, dtype=torch.float32)
+        return torch.tensor(self._variance_preserving("log_sigmas").log_sigmas, dtype=torch.float32, device="cpu")
 
     def _variance_preserving(self, name: str) -> VariancePreserving:
         if not isinstance(self._schedule, VariancePreserving):
@@ -123,7 +123,7 @@ class Attributes(Configured):
     def init_noise_sigma(self) -> torch.Tensor:
         """Standard deviation of the sample that a run starts from, a float32 tensor of shape ()."""
         if self._is_flow:
-            return torch.tensor(1.0, dtype=torch.float32)
+            return torch.tensor(1.0, dtype=torch.float32, device="cpu")
         edited = edits(self, ("sigmas",), closely=self._run.stage is None).get(
             "sigmas"
         )  # where a run will start, though none has looked at it yet
@@ -131,7 +131,7 @@ class Attributes(Configured):
         # As diffusers' classes have it: the data is counted in for some, for most it is too little to matter.
         with_data = self.config.timestep_spacing == "leading" or self._schedule.starts_with_data
         with_data = with_data and not self._in_variance_preserving
-        return torch.tensor(np.hypot(start, 1) if with_data else start, dtype=torch.float32)
+        return torch.tensor(np.hypot(start, 1) if with_data else start, dtype=torch.float32, device="cpu")
 
     @property
     def begin_index(self) -> int | None:
@@ -318,7 +318,7 @@ class Attributes(Configured):
             if not where and len(values) != len(told):
                 _refuse("timesteps")
             first = where[0] if where else 0
-        self._which = WhichStage(held, first)
+        self._which = WhichStage(held, which.starts_step, first)
         self._which.continues(which)
 
 

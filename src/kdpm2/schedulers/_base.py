@@ -28,12 +28,13 @@ from kdpm2 import _check, spacing, update
 from kdpm2._check_tensor import alike, check_like, from_array, kind_of, on_device
 from kdpm2.noise import Generators, Seeds
 from kdpm2.run import Run
-from kdpm2.schedulers import _clean, _options
+from kdpm2.schedulers import _clean, _options, _steps
 from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
 from kdpm2.schedulers._buffers import forget
 from kdpm2.schedulers._noising import ARRAY, ArrayOrTensor, Noising
 from kdpm2.schedulers._sample_space import InSampleSpace, no_tensor
 from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
+from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, variance_preserving
 
 
@@ -144,7 +145,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         num_inference_steps: int | None = None,
         device: str | torch.device | None = None,
         num_train_timesteps: int | None = None,
-        sigmas: Sequence[float] | NDArray[Any] | None = None,
+        sigmas: Sequence[float] | NDArray[Any] | StageTable | None = None,
         timesteps: Sequence[float] | NDArray[Any] | None = None,
         mu: float | None = None,
     ) -> None:
@@ -159,7 +160,8 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
             num_train_timesteps: Use only the first so many trained timesteps; all if None. For models with betas.
             sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted
                 and stretched, and its curve joins their ends. Other options of the noise levels play no part, but for
-                `final_sigmas_type`: with "sigma_min" the run ends at the last one given.
+                `final_sigmas_type`: with "sigma_min" the run ends at the last one given. Or a `kdpm2.table.StageTable`:
+                any sampler, taken as it is.
             timesteps: The same as timesteps, taken as they are. Together with sigmas, what the network is told where
                 each step starts; between the starts it is interpolated.
             mu: The shift of a flow with `use_dynamic_shifting`, which needs it; without, it plays no part.
@@ -171,37 +173,15 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         options, before = self._options(), self._schedule
         model = _options.key_of_the_model(options)
         schedule = self._edited_model() or (before if model == self._model else _options.trained(options))
-        spaced = _options.spacing_options(options)
-        shift = _options.shift(options, mu)
+        asked: Steps | StageTable
         if sigmas is None and timesteps is None:
-            if num_inference_steps is None:
-                raise ValueError("num_inference_steps must be an integer at least 1 without sigmas or timesteps")
-            limit = num_train_timesteps
-            if limit is None and schedule.trained_timesteps is not None:
-                # There may be more betas than timesteps.
-                limit = min(options.num_train_timesteps, schedule.trained_timesteps)
-            steps = spacing.steps(schedule, num_inference_steps, num_train_timesteps=limit, shift=shift, **spaced)
+            asked = _steps.spaced(schedule, options, num_inference_steps, num_train_timesteps, mu)
         else:
-            if num_train_timesteps is not None:
-                raise ValueError(
-                    f"num_train_timesteps must be None with sigmas or timesteps of one's own, "
-                    f"got {_check.shown(num_train_timesteps)}"
-                )
-            taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
-            steps = spacing.custom(schedule, sigmas, timesteps, shift=shift, **{name: spaced[name] for name in taken})
-            given: Any = sigmas if timesteps is None else timesteps
-            count = len(steps.timesteps)
-            if num_inference_steps is None:
-                num_inference_steps = count
-            elif _check.integer("num_inference_steps", num_inference_steps, 1) not in (count, len(given)):
-                raise ValueError(
-                    f"num_inference_steps must be None or the number of steps given, {count}, "
-                    f"got {_check.shown(num_inference_steps)}"
-                )
+            asked = _steps.own(schedule, options, num_inference_steps, num_train_timesteps, sigmas, timesteps, mu)
         noted = self._options_of_run
         self._schedule, self._options_of_run = schedule, options
         try:
-            table = self._solver(steps)
+            table = asked if isinstance(asked, StageTable) else self._solver(asked)
             self._set_options(options)
             self._set_table(table, device)
         except BaseException:
@@ -211,7 +191,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         if schedule is not before:
             forget(self, OF_MODEL)
         self._model = model
-        self.num_inference_steps = int(num_inference_steps)
+        self.num_inference_steps = len(asked.sigmas) - 1
         # Pipelines that pass sigmas or timesteps take the stages for the steps: to begin an image where they mean to,
         # they have to be told that a step is one.
         self.order = 2 if sigmas is None and timesteps is None else 1
@@ -221,7 +201,7 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         timesteps = on_device(torch.from_numpy(table.stage_timesteps.astype(np.float32)), device)
         if self._in_variance_preserving:
             table = variance_preserving(table)
-        which, run = WhichStage(timesteps), Run(table)
+        which, run = WhichStage(timesteps, table.starts_step), Run(table)
         with self._lock:
             if "_which" in self.__dict__:
                 which.replaces(self._which, self._run.stage)
@@ -279,7 +259,8 @@ class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
         """
         if schedule_timesteps is None:
             self._look()
-        indices = self._which.all(timestep) if schedule_timesteps is None else found(timestep, schedule_timesteps)
+        which, known = self._which, schedule_timesteps
+        indices = which.all(timestep) if known is None else found(timestep, known, which.starts_step)
         if len(indices) != 1:
             raise ValueError(f"timestep must be one timestep, got {len(indices)}")
         return indices[0]

@@ -34,11 +34,13 @@ class WhichStage:
 
     Args:
         timesteps: Shape (S,): the timestep of each stage.
+        starts_step: Shape (S,), bool: whether each stage of the whole schedule starts a step.
         first: The stage of the first of them: a program may keep only the end of a schedule.
     """
 
-    def __init__(self, timesteps: torch.Tensor, first: int = 0) -> None:
+    def __init__(self, timesteps: torch.Tensor, starts_step: NDArray[np.bool_], first: int = 0) -> None:
         self.timesteps = timesteps
+        self.starts_step = starts_step
         self.first = first
         self._values: list[float] | None = None
         self._version = -1
@@ -104,7 +106,7 @@ class WhichStage:
         stage = stages.pop()
         # By value: the loop whose run was cut off goes on, without the anchor of its step.
         cut = self._replaced[-1][1] if self._replaced else None
-        if stage == cut and stage % 2 and _places(timestep, self.timesteps) is None:
+        if stage == cut and not self.starts_step[stage] and _places(timestep, self.timesteps) is None:
             raise _replaced()
         if stage not in self.stages:
             raise ValueError(f"timestep must be in scheduler.timesteps, got a view of {stage} places from its start")
@@ -169,10 +171,13 @@ class WhichStage:
         places = _places(timesteps, self.timesteps)
         if places is not None:
             return [self.first + place for place in places]
-        return [self.first + place for place in found(timesteps, self.values(), stands, self.first)]
+        starts = self.starts_step[self.first : self.first + len(self.timesteps)]
+        return [self.first + place for place in found(timesteps, self.values(), starts, stands, self.first)]
 
 
-def found(timesteps: Timestep, schedule: Any, stands: int | None = None, first: int = 0) -> list[int]:
+def found(
+    timesteps: Timestep, schedule: Any, starts_step: NDArray[np.bool_], stands: int | None = None, first: int = 0
+) -> list[int]:
     """Where each timestep stands in the schedule, by value.
 
     Raises:
@@ -180,11 +185,10 @@ def found(timesteps: Timestep, schedule: Any, stands: int | None = None, first: 
         ValueError: If one is not in the schedule.
     """
     wanted, known = flat(timesteps).astype(np.float32), flat(schedule).astype(np.float32)
-    stages = np.arange(first, first + len(known))
     # Steps first, then midpoints: of equal ones the first in that order.
-    order = np.concatenate([np.flatnonzero(stages % 2 == 0), np.flatnonzero(stages % 2 == 1)])
+    order = np.argsort(~np.resize(starts_step, len(known)), kind="stable")
     if stands is not None:
-        order = np.argsort(np.abs(stages - stands), kind="stable")
+        order = np.argsort(np.abs(np.arange(first, first + len(known)) - stands), kind="stable")
     order = order[np.argsort(known[order], kind="stable")]
     places = order[np.searchsorted(known[order], wanted).clip(max=len(known) - 1)]
     if not np.array_equal(known[places], wanted):
@@ -223,7 +227,7 @@ def _rounded(value: float, dtype: Any) -> tuple[float, ...]:
     """What a timestep may be in a loop that holds timesteps as whole numbers or in half precision."""
     if isinstance(dtype, torch.dtype):
         if dtype in _HALF:
-            return (float(torch.tensor(value).to(dtype)),)
+            return (float(torch.tensor(value, device="cpu").to(dtype)),)
         whole = not dtype.is_floating_point
     else:
         if dtype == np.float16:

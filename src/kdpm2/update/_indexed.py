@@ -43,7 +43,7 @@ def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torc
     working = torch.promote_types(dtype, torch.float32)
 
     def moved(values: object, to: torch.dtype) -> torch.Tensor:
-        return without_waiting(torch.as_tensor(values, dtype=to), device)
+        return without_waiting(torch.as_tensor(values, dtype=to, device="cpu"), device)
 
     return DeviceTable(
         rows=moved(np.ascontiguousarray(np.append(table.rows, next_scale, axis=1)), working),

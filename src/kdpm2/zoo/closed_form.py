@@ -67,4 +67,4 @@ class GaussianMixture:
 def gaussian(std: float, dimensions: int = 1, flow: bool = False) -> GaussianMixture:
     """The denoiser of one Gaussian around 0."""
     count = _check.integer("dimensions", dimensions, 1, _LARGEST_DIMENSION)
-    return GaussianMixture(torch.zeros(1, count, dtype=torch.float64), std, flow)
+    return GaussianMixture(torch.zeros(1, count, dtype=torch.float64, device="cpu"), std, flow)
