@@ -54,15 +54,16 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     held = update.on_device(table, x.device, x.dtype) if held is None else held
     timesteps = held.timesteps[:, None].expand(-1, len(x)).unbind()
     scales = update.input_scales(table, x.dtype)
-    # A sample is written over by the next of its kind, after a step or in the middle of one, unless the network or the
-    # callback has seen it, and may have kept it. That of the caller never is.
+    # A sample is written over by the next of its kind, after a step or in the middle of one, unless the callback has
+    # seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
-    unseen = run.callback is None and not (table.rows[:, 0] == 1).any()
+    unseen = run.callback is None
     anchor = None
     told = _progress(run)
     for stage in range(len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
-        network_input = x if row.scale == 1 else x.mul(scales[stage])
+        # A new tensor at any scale: a network may write to what it is given.
+        network_input = x.mul(scales[stage])
         model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
         del network_input
         if run.callback is not None and table.starts_step[stage]:

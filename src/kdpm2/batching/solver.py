@@ -22,6 +22,7 @@ import torch
 
 from kdpm2 import _check, philox, update
 from kdpm2._check_tensor import check_like, floating, floating_dtype, on_device, without_waiting
+from kdpm2.batching import folder as files
 from kdpm2.batching import snapshot
 from kdpm2.batching.live import Live, Rows, at_hand
 from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, NOISES, Noise, drawn_seeds, generator_of
@@ -342,7 +343,7 @@ class BatchedSolver:
         Raises:
             OSError: If it cannot be written.
         """
-        snapshot.write(folder, *snapshot.taken(self))
+        files.write(folder, *snapshot.taken(self))
 
     @classmethod
     @_without_gradients
@@ -356,7 +357,7 @@ class BatchedSolver:
         Raises:
             ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.
         """
-        state, tensors = snapshot.read(folder)
+        state, tensors = files.read(folder, snapshot.most_bytes)
         return snapshot.solver_of(cls, state, tensors, device, folder)
 
 
