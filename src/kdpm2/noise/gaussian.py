@@ -43,7 +43,8 @@ class Gaussian(Noise):
     def state(self) -> dict[str, Any]:
         """The states of the generators."""
         if self.generators is None:
-            return {"global": torch.get_rng_state()}
+            of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+            return {"global": torch.get_rng_state(), **{f"cuda:{i}": each for i, each in enumerate(of_gpus)}}
         return {"generators": torch.stack([generator.get_state() for generator in listed(self.generators)])}
 
     @classmethod
@@ -51,6 +52,8 @@ class Gaussian(Noise):
         """From generators in these states; torch's global one is set to its own."""
         if "global" in state:
             torch.set_rng_state(state["global"])
+            for device in sorted(state.keys() - {"global"}):
+                torch.cuda.set_rng_state(state[device], device)
             return cls(None)
         generators = [torch.Generator(device="cpu") for _ in state["generators"]]
         for generator, each in zip(generators, state["generators"], strict=True):
