@@ -266,6 +266,67 @@ def dpm2(
     )
 
 
+def of_stages(
+    schedule: NoiseSchedule,
+    steps: Steps,
+    prediction_type: str,
+    *,
+    step: NDArray[np.intp],
+    level: Floats,
+    x: Floats,
+    slope: Floats,
+    anchor: Floats,
+    noise: Floats | None = None,
+) -> StageTable:
+    r"""The table of another solver.
+
+    Its stages make :math:`x_i\,x + s_i\,d + c_i\,\mathrm{anchor} + e_i\,\mathrm{noise}`. Here d is the slope
+    :math:`(x - \hat x_0)/\sigma` that the network gives for the sample x of the stage. The anchor is the sample at the
+    start of the step. A run that begins in the middle of a step goes to its end by Euler's method.
+
+    Args:
+        schedule: What the model was trained on.
+        steps: Where the N steps start and end.
+        prediction_type: As in `dpm2`.
+        step: Shape (S,): which step each of the S stages belongs to, rising from 0 to N-1; one or two stages a step.
+        level: Shape (S,): the noise level of the sample that each stage reads, above 0; that of a step's first stage is
+            where the step starts.
+        x: Shape (S,): what the sample is multiplied by.
+        slope: Shape (S,): what the slope is multiplied by.
+        anchor: Shape (S,): what the anchor is multiplied by; 0 in the first stage of a step.
+        noise: Shape (S,): standard deviation of the noise that each stage adds, in the last stage of a step; none if
+            None.
+
+    Raises:
+        ValueError: If models of the schedule's family have no such prediction type.
+    """
+    starts = np.diff(step, prepend=-1) > 0
+    drawn = np.zeros_like(level) if noise is None else noise
+    p, q = schedule.affine(prediction_type, level)
+    scale, following = schedule.input_scale(level), steps.sigmas[1:]
+
+    def rows(x: Floats, slope: Floats, anchor: Floats) -> Floats:
+        return np.array([scale, x + slope * (1 - p) / level, -slope * q / level, anchor, drawn, p, q]).T
+
+    up = np.zeros_like(following)
+    np.maximum.at(up, step, drawn)
+    return StageTable(
+        sigmas=steps.sigmas,
+        up=up,
+        down=following,
+        mid=np.zeros_like(following),
+        step=step,
+        starts_step=starts,
+        stage_sigmas=level,
+        stage_timesteps=np.where(starts, steps.timesteps[step], steps.timestep(schedule, level)),
+        rows=rows(x, slope, anchor),
+        entry_rows=rows(np.ones_like(level), following[step] - level, np.zeros_like(level)),
+        initial_noise=0.0,
+        start=float(steps.sigmas[0]),
+        trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
+    )
+
+
 def variance_preserving(table: StageTable) -> StageTable:
     r"""The same sampler for samples that are held as :math:`x / \sqrt{1+\sigma^2}`.
 
