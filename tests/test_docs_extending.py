@@ -25,13 +25,14 @@ def names() -> Iterator[dict[str, Any]]:
     made: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(VariancePreserving, "predictions", dict(VariancePreserving.predictions))
-        kept = dict(curves.SIGMA_CURVES), dict(NOISES)
+        curves_before, noises_before = dict(curves.SIGMA_CURVES), dict(NOISES)
         for number, block in enumerate(BLOCKS):
             exec(compile(block, f"docs/extending.md, block {number}", "exec"), made)
         yield made
-    for mapping, before in zip((curves.SIGMA_CURVES, NOISES), kept, strict=True):
-        mapping.clear()
-        mapping.update(before)
+    for name in curves.SIGMA_CURVES.keys() - curves_before.keys():
+        del curves.SIGMA_CURVES[name]
+    for name in NOISES.keys() - noises_before.keys():
+        del NOISES[name]
 
 
 def test_heun_has_order_two(names: dict[str, Any]) -> None:
