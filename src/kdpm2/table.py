@@ -30,7 +30,7 @@ References:
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -234,15 +234,7 @@ def dpm2(
     # A single stage does all that its step does.
     starts_factor = np.where(has_midpoint, one, ratio)
     drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
-    scale = schedule.input_scale(level)
-
-    def rows(start: Floats, end: Floats, factor: Floats, anchor: Floats) -> Floats:
-        """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
-        towards_clean = (start - end) / level
-        kept = np.where(anchor > 0, -towards_clean, end / level)
-        x = factor * (kept + towards_clean * p)
-        return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
-
+    rows = partial(_rows, level, schedule.input_scale(level), p, q, drawn)
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
     initial_noise = float(s_noise * churned_by[0]) if len(sigma) else 0.0
     churned = sigma > unchurned
@@ -264,6 +256,24 @@ def dpm2(
         start=float(np.hypot(steps.sigmas[0], initial_noise)),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
+
+
+def _rows(
+    level: Floats,
+    scale: Floats,
+    p: Floats,
+    q: Floats,
+    drawn: Floats,
+    start: Floats,
+    end: Floats,
+    factor: Floats,
+    anchor: Floats,
+) -> Floats:
+    """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
+    towards_clean = (start - end) / level
+    kept = np.where(anchor > 0, -towards_clean, end / level)
+    x = factor * (kept + towards_clean * p)
+    return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
 
 
 def of_stages(
