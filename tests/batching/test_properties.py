@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -86,4 +86,7 @@ class Solving(RuleBasedStateMachine):
 
 
 TestSolving = Solving.TestCase
-TestSolving.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+# A busy machine is slow to put snapshots on its disk.
+TestSolving.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
