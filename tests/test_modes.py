@@ -148,8 +148,8 @@ def test_the_callback_is_told_the_same_of_a_compiled_run() -> None:
     assert len(told["compile"]) == 5
     for one, other in zip(*told.values(), strict=True):
         assert one.keys() == other.keys()
-        for name, value in one.items():
-            torch.testing.assert_close(other[name], value)
+        for name in one.keys() - {"state"}:
+            torch.testing.assert_close(other[name], one[name])
 
 
 def test_philox_noise_is_that_of_its_seed_and_step() -> None:

@@ -106,7 +106,7 @@ def test_every_schedule(scheduler: Any) -> None:
     ratio = (1 - following) / (1 - table.down) if scheduler._schedule.flow else 1.0
     np.testing.assert_allclose((table.down * ratio) ** 2 + table.up**2, following**2, rtol=1e-12, atol=1e-15)
     assert scheduler.timesteps.dtype == torch.float32
-    if scheduler._schedule.family == "vp":
+    if scheduler._schedule.trained_timesteps is not None:
         assert scheduler.timesteps.min() >= 0
         assert scheduler.timesteps.max() <= scheduler.config.num_train_timesteps - 1
     elif scheduler._schedule.flow:
