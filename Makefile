@@ -81,9 +81,11 @@ gpu-wheels: .venv/installed
 	rm -f $(foreach package,torch triton numpy,benchmarks/wheels/$(package)-*.whl)
 	du -sh benchmarks/wheels
 
+# Every picture of the documentation. What `make batching` measured is drawn again, and not measured.
 pictures: .venv/installed
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m docs.pictures
 	$(BIN)/python -m docs.batching_picture
+	$(BIN)/python -m docs.batching_figures benchmarks/batching.json
 
 .venv/installed: constraints.txt
 .venv-oldest/installed: constraints-oldest.txt
