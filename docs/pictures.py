@@ -33,18 +33,18 @@ def rows(name: str, rows: dict[str, Images], columns: list[str] | None = None, t
     """Write a picture of labelled rows of digits."""
     count = len(next(iter(rows.values())))
     height = 0.86 * len(rows) + (0.35 if columns else 0) + (0.35 if title else 0)
-    figure = Figure(figsize=(2.2 + 0.82 * count, height), layout="constrained")
+    figure = Figure(figsize=(2.6 + 0.82 * count, height), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(rows), count))
     for (label, images), axes in zip(rows.items(), grid, strict=True):
         for axis, image in zip(axes, images, strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bicubic")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
-        axes[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=18)
     for axis, head in zip(grid[0], columns or [], strict=False):
-        axis.set_title(head)
+        axis.set_title(head, fontsize=18)
     if title:
-        figure.suptitle(title, color=style.INK)
+        figure.suptitle(title, color=style.INK, fontsize=18)
     style.save(figure, FIGURES / name)
 
 
