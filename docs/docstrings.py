@@ -44,4 +44,8 @@ def _table(found: re.Match[str]) -> str:
     head = rows[1] if len(rules) == 3 else [""] * len(starts)
     body = rows[rules[1] + 1 : rules[2]] if len(rules) == 3 else rows[1:-1]
     written = [head, ["---"] * len(starts), *body]
-    return "\n" + "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in written) + "\n"
+    return (
+        "\n"
+        + "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in written)
+        + "\n"
+    )

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from docs import style
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import kdpm2
+from docs import style
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, spacing, table
 
 FIGURES = Path(__file__).parent / "figures"
