@@ -1,4 +1,4 @@
-"""What stands in for pipelines of the hub where code of the documentation asks for one: real classes, small networks."""
+"""What stands in for pipelines of the hub in code of the documentation: real classes, small networks."""
 
 from typing import Any
 
