@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 from matplotlib.figure import Figure
 
 INK = "#7f7f7f"
@@ -21,7 +22,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 14,
-    "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.titlecolor": INK,
     "axes.titlesize": 14,
     "figure.facecolor": "none",

@@ -35,7 +35,7 @@ def _small_pipelines(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     """`DiffusionPipeline.from_pretrained` gives a small pipeline of random weights, whatever it is asked for."""
     from tests import stand_ins
 
-    def from_pretrained(cls: Any, _: str, **__: Any) -> Any:
+    def from_pretrained(cls: Any, _: str, /, **__: Any) -> Any:
         flux = issubclass(cls, diffusers.FluxPipeline)
         pipe = stand_ins.small_flux() if flux else stand_ins.small_stable_diffusion(tmp_path_factory)
         pipe.set_progress_bar_config(disable=True)
@@ -53,7 +53,7 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for registry in (SIGMA_CURVES, NOISES):
         for key in ("reciprocal", "mirrored"):
-            monkeypatch.setitem(registry, key, None)  # type: ignore[arg-type]
+            monkeypatch.setitem(registry, key, None)
             monkeypatch.delitem(registry, key)
 
 
