@@ -26,8 +26,7 @@ CURVE_NAMES = tuple(SIGMA_CURVES)
 
 
 class Steps(NamedTuple):
-    """Where N steps start and end: `sigmas` (N+1,), the last of which is the end, and `timesteps` (N,) of the
-    starts."""
+    """Where N steps start and end: `sigmas` (N+1,), the last of which is the end, and their `timesteps` (N,)."""
 
     sigmas: Floats
     timesteps: Floats
