@@ -85,7 +85,6 @@ gpu-wheels: .venv/installed
 pictures: .venv/installed
 	$(BIN)/python -m docs.pictures
 	$(BIN)/python -m docs.batching_picture
-	$(BIN)/python -m docs.batching_figures benchmarks/batching.json
 
 # The site, in site/; a warning is an error.
 docs: .venv/docs-installed

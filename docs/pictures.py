@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import report
+from benchmarks.plot import draw_latencies
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -191,11 +193,18 @@ def one_step() -> None:
     style.save(figure, FIGURES / "one_step.png")
 
 
+def batching_latency() -> None:
+    """How long requests wait, as `make batching` measured it."""
+    measured = FIGURES.parents[1] / "benchmarks" / "batching.json"
+    draw_latencies(report.read(measured.read_text(encoding="utf-8")).records, FIGURES / "batching_latency.png")
+
+
 def main() -> None:
     """Write every picture."""
     FIGURES.mkdir(exist_ok=True)
     with style.styled():
-        for picture in (steps, eta, brownian, churn, next_to_last_sigma, fewer_steps, sigmas, one_step):
+        digits = (steps, eta, brownian, churn, next_to_last_sigma, fewer_steps)
+        for picture in (*digits, sigmas, one_step, batching_latency):
             picture()
             print(picture.__name__, flush=True)
 
