@@ -142,6 +142,7 @@ def test_one_graph_serves_whoever_comes_and_goes(noise: str) -> None:
         torch.testing.assert_close(samples[id], each.alone(noise), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_compiled_by_inductor() -> None:
     torch.compiler.reset()
     solver_module._compiled_stage.cache_clear()

@@ -322,12 +322,18 @@ class BatchedSolver:
             steps = [request.step for request in self._places] + [0] * (size - len(streams))
             numbers = self._moved(torch.tensor(steps, dtype=torch.int64, device="cpu"))
             return Draw(torch.cat(streams + empty), numbers)
-        noise = torch.zeros(size, *self._shape, dtype=self._dtype, device=self._device)
+        like = self._sample[:1]
         for place in places:
             request = self._places[place]
             if request.drawn is None:
-                request.drawn = request.noise.draw(request.step, noise[place : place + 1])
-            noise[place] = request.drawn[0]
+                request.drawn = request.noise.draw(request.step, like)
+        drawn = [request.drawn for request in self._places if request.drawn is not None]
+        if len(drawn) == size:
+            return torch.cat(drawn)
+        noise = torch.zeros(size, *self._shape, dtype=self._working, device=self._device)
+        if drawn:
+            index = self._moved(torch.tensor(places, dtype=torch.int64, device="cpu"))
+            noise.index_copy_(0, index, torch.cat(drawn).to(self._working))
         return noise
 
     @_without_gradients

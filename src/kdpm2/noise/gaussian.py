@@ -24,7 +24,9 @@ class Gaussian(Noise):
     drawn_on = True
 
     def __init__(self, generators: Generators) -> None:
-        self.generators = generators
+        # A list of one serves the whole batch, as that one does, and costs more at each draw.
+        alone = isinstance(generators, list) and len(generators) == 1
+        self.generators = generators[0] if alone else generators  # type: ignore[index]
 
     @classmethod
     def of(cls, seeds: Seeds, table: StageTable, like: torch.Tensor) -> "Gaussian":
