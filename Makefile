@@ -13,7 +13,7 @@ CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule pred
 GPU_PYTHON := 3.12
 GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench batching gpu-wheels pictures
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench batching gpu-wheels pictures docs
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -81,9 +81,18 @@ gpu-wheels: .venv/installed
 	rm -f $(foreach package,torch triton numpy,benchmarks/wheels/$(package)-*.whl)
 	du -sh benchmarks/wheels
 
+# Every picture of the documentation. What `make batching` measured is drawn again, and not measured.
 pictures: .venv/installed
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m docs.pictures
 	$(BIN)/python -m docs.batching_picture
+
+# The site, in site/; a warning is an error.
+docs: .venv/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+.venv/docs-installed: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 .venv/installed: constraints.txt
 .venv-oldest/installed: constraints-oldest.txt

@@ -54,7 +54,7 @@ def draw_latencies(records: Sequence[Record], path: Path) -> None:
     if not served:
         raise ValueError("records must hold some of requests served, got none")
     loads = list(dict.fromkeys(record.case for record in served))
-    figure = Figure(figsize=(4 * len(loads), 4.4), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(loads), 5.2), layout="constrained")
     for axes, case in zip(figure.subplots(1, len(loads), sharey=True, squeeze=False)[0], loads, strict=True):
         for record in served:
             if record.case == case:
@@ -69,8 +69,8 @@ def draw_latencies(records: Sequence[Record], path: Path) -> None:
             ylim=(0, 100),
         )
         axes.grid(alpha=0.3, which="both")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=8, title="answered", title_fontsize=8)
-    figure.supylabel("requests answered (%)", fontsize=10)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=11, title="answered", title_fontsize=11)
+    figure.supylabel("requests answered (%)", fontsize=14)
     figure.savefig(path, dpi=100)
 
 

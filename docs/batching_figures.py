@@ -8,6 +8,7 @@ from benchmarks import advance, report
 from benchmarks.plot import draw_latencies
 from benchmarks.serving import CONTINUOUS, NO_WAITING, STATIC
 from benchmarks.timing import Record, Served, Time
+from docs import style
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- figures: written by `make batching` -->", "<!-- end of the figures -->"
@@ -61,9 +62,9 @@ def _of_serving(records: Sequence[Record]) -> str:
     saturated = {record.project: record for record in served if record.case == served[-1].case}
     ratios = {name: saturated[CONTINUOUS].throughput / saturated[name].throughput for name in (STATIC, NO_WAITING)}
     return (
-        f"Above what any policy can do, continuous batching answers {report.number(ratios[STATIC])} times as many "
-        f"requests a second as static batching, and {report.number(ratios[NO_WAITING])} times as many as static "
-        "batching that lets out what is finished and waits for no full batch."
+        f"At a load that no policy can keep up with, continuous batching answers {report.number(ratios[STATIC])} times "
+        f"as many requests a second as static batching, and {report.number(ratios[NO_WAITING])} times as many requests "
+        "a second as static batching without waiting."
     )
 
 
@@ -85,7 +86,8 @@ def main(measured: Path, docs: Path) -> None:
     results = report.read(measured.read_text(encoding="utf-8"))
     page = docs / "batching.md"
     written = filled(page.read_text(encoding="utf-8"), block(results))
-    draw_latencies(results.records, docs / PLOT)
+    with style.styled():
+        draw_latencies(results.records, docs / PLOT)
     page.write_text(written, encoding="utf-8")
 
 

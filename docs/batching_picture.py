@@ -6,10 +6,10 @@ The calls are those of the two policies' own loops, around a network that only n
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from benchmarks import batching, serving
 from benchmarks.load import Request
+from docs import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -34,25 +34,30 @@ def calls(policy: str) -> list[set[int]]:
 
 
 def bars(axes: Any, seen: list[set[int]]) -> None:
-    """A bar for each request, in the first place that is free when it comes, and grey behind them all."""
-    colors = matplotlib.colormaps["tab10"](range(len(STEPS)))
+    """A bar for each request, in the first place that is free when it comes, and hatching behind them all."""
     free_from = [0] * PLACES
-    axes.broken_barh([(0, len(seen))], (-0.5, PLACES), facecolor="0.85", hatch="///", edgecolor="0.7", linewidth=0)
+    axes.broken_barh([(0, len(seen))], (-0.5, PLACES), facecolor="none", hatch="///", edgecolor=style.INK, linewidth=0)
     for request in range(len(STEPS)):
         present = [number for number, members in enumerate(seen) if request in members]
         start, length = present[0], len(present)
         place = next(place for place, free in enumerate(free_from) if free <= start)
         free_from[place] = start + length
-        axes.barh(place, length, left=start, height=0.86, color=colors[request], edgecolor="white")
-        axes.text(start + length / 2, place, str(request + 1), color="white", ha="center", va="center", weight="bold")
+        axes.barh(place, length, left=start, height=0.86, color=style.COLORS[request % len(style.COLORS)])
+        axes.text(start + length / 2, place, str(request + 1), color="black", ha="center", va="center", weight="bold")
 
 
 def main() -> None:
     """Write the picture."""
-    figure = Figure(figsize=(9, 4.4), layout="constrained")
+    with style.styled():
+        _write()
+
+
+def _write() -> None:
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
     found = {title: calls(policy) for title, policy in POLICIES.items()}
     for axes, (title, seen) in zip(figure.subplots(2, 1, sharex=True), found.items(), strict=True):
         bars(axes, seen)
+        axes.grid(False)
         axes.set(
             title=f"{title}: {len(STEPS)} requests in {len(seen)} calls of the network",
             ylabel="place in the batch",
@@ -62,9 +67,9 @@ def main() -> None:
             xlim=(0, max(map(len, found.values()))),
         )
     axes.set_xlabel("network calls")
-    waits = Patch(facecolor="0.85", hatch="///", edgecolor="0.7", label="of use to nobody")
+    waits = Patch(facecolor="none", hatch="///", edgecolor=style.INK, label="computed for nobody")
     axes.legend(handles=[waits], loc="center right")
-    figure.savefig(PICTURE, dpi=90)
+    style.save(figure, PICTURE)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
-"""Make the pictures of docs/options.md from the digits model: a row for each setting, a column for each seed."""
+"""Make the pictures of the documentation: digits from the built-in model, noise levels, and one step."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmarks import report
+from benchmarks.plot import draw_latencies
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import kdpm2
-from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
+from docs import style
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, spacing, table
 
 FIGURES = Path(__file__).parent / "figures"
 LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+SEEDS = list(range(10))
 Images = NDArray[np.float32]
 
 
@@ -26,52 +31,75 @@ def draw(cls: Any, steps: int, labels: list[int], seeds: list[int], **options: A
     return images[..., 0]
 
 
-def rows(name: str, rows: dict[str, Images], columns: list[str] | None = None) -> None:
+def rows(name: str, rows: dict[str, Images], columns: list[str] | None = None, title: str = "") -> None:
     """Write a picture of labelled rows of digits."""
     count = len(next(iter(rows.values())))
-    figure = Figure(figsize=(1.6 + 0.72 * count, 0.78 * len(rows) + (0.3 if columns else 0)), layout="constrained")
+    height = 0.86 * len(rows) + (0.35 if columns else 0) + (0.35 if title else 0)
+    figure = Figure(figsize=(2.6 + 0.82 * count, height), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(rows), count))
     for (label, images), axes in zip(rows.items(), grid, strict=True):
         for axis, image in zip(axes, images, strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bicubic")
             axis.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
-    for axis, title in zip(grid[0], columns or [], strict=False):
-        axis.set_title(title, fontsize=9)
-    figure.savefig(FIGURES / name, dpi=90)
+            axis.grid(False)
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=18)
+    for axis, head in zip(grid[0], columns or [], strict=False):
+        axis.set_title(head, fontsize=18)
+    if title:
+        figure.suptitle(title, color=style.INK, fontsize=18)
+    style.save(figure, FIGURES / name)
+
+
+def steps() -> None:
+    """From noise to digits: what the sampler holds at some of its stages, each scaled to be seen."""
+    pipe = kdpm2.zoo.digits()
+    scheduler: Any = KDPM2AncestralDiscreteScheduler.from_config(pipe.scheduler.config, discard_next_to_last_sigma=True)
+    scheduler.set_timesteps(8)
+    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
+    x, labels = noise * scheduler.init_noise_sigma, torch.tensor(LABELS)
+    scheduler.seed(SEEDS)
+    pictures = {"noise": _shown(x)}
+    for stage, t in enumerate(scheduler.timesteps):
+        with torch.no_grad():
+            output = pipe.unet(scheduler.scale_model_input(x, t), t, labels).sample
+        x = scheduler.step(output, t, x).prev_sample
+        calls = stage + 1
+        if calls in (5, 9, 11, 13, len(scheduler.timesteps)):
+            pictures[f"{calls} calls"] = _shown(x)
+    rows("steps.png", pictures)
+
+
+def _shown(x: torch.Tensor) -> Images:
+    """Pictures in [0, 1] of samples of any noise level."""
+    scaled = x[:, 0] / x.std(dim=(1, 2, 3), keepdim=True)[:, 0].clamp(min=0.75) * 0.75
+    return (scaled / 2 + 0.5).clamp(0, 1).numpy()
 
 
 def eta() -> None:
     """The same seeds with more and more of their noise new."""
-    seeds = list(range(10))
-    rows(
-        "eta.png",
-        {
-            f"eta {eta}": draw(KDPM2AncestralDiscreteScheduler, 12, LABELS, seeds, eta=eta)
-            for eta in (0.0, 0.3, 0.6, 1.0)
-        },
-    )
+    pictures = {
+        f"eta {eta}": draw(KDPM2AncestralDiscreteScheduler, 12, LABELS, SEEDS, eta=eta) for eta in (0.0, 0.3, 0.6, 1.0)
+    }
+    rows("eta.png", pictures)
 
 
 def brownian() -> None:
     """One seed in more and more steps, with noise of its own each time and with one path."""
-    steps = [5, 10, 20, 40, 80, 160]
+    counts = [5, 10, 20, 40, 80, 160]
     pictures = {
         f"{noise}, {label}": np.concatenate(
-            [draw(KDPM2AncestralDiscreteScheduler, n, [label], [7], noise=noise) for n in steps]
+            [draw(KDPM2AncestralDiscreteScheduler, n, [label], [7], noise=noise) for n in counts]
         )
         for label in (3, 5)
         for noise in ("gaussian", "brownian")
     }
-    rows("brownian.png", pictures, [f"{n} steps" for n in steps])
+    rows("brownian.png", pictures, [str(n) for n in counts], title="steps")
 
 
 def churn() -> None:
     """The deterministic sampler with more and more churn."""
-    rows(
-        "churn.png",
-        {f"s_churn {c}": draw(KDPM2DiscreteScheduler, 20, LABELS, list(range(10)), s_churn=c) for c in (0.0, 2.0, 8.0)},
-    )
+    pictures = {f"s_churn {c}": draw(KDPM2DiscreteScheduler, 20, LABELS, SEEDS, s_churn=c) for c in (0.0, 2.0, 8.0)}
+    rows("churn.png", pictures)
 
 
 def next_to_last_sigma() -> None:
@@ -81,43 +109,104 @@ def next_to_last_sigma() -> None:
         for discard in (False, True):
             options = {"use_karras_sigmas": not plain, "discard_next_to_last_sigma": discard}
             label = f"{name}, {'left out' if discard else 'all'}"
-            pictures[label] = draw(KDPM2AncestralDiscreteScheduler, 5, LABELS, list(range(10)), **options)
+            pictures[label] = draw(KDPM2AncestralDiscreteScheduler, 5, LABELS, SEEDS, **options)
     rows("next_to_last_sigma.png", pictures)
+
+
+def fewer_steps() -> None:
+    """The same seeds in fewer and fewer steps, for the tutorial."""
+    options = {"use_karras_sigmas": False, "eta": 0.5}
+    pictures = {
+        f"{n} steps": draw(KDPM2AncestralDiscreteScheduler, n, LABELS, SEEDS, **options) for n in (2, 3, 4, 6, 10, 20)
+    }
+    rows("fewer_steps.png", pictures)
 
 
 def sigmas() -> None:
     """The noise levels of twelve steps, by spacing and by curve."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(11, 5), layout="constrained")
     spacings, curves = figure.subplots(1, 2, sharey=True)
     trained = kdpm2.zoo.digits().scheduler.config
-    for name in ("linspace", "leading", "trailing", "simple", "sgm_uniform"):
-        plot(spacings, name, trained, use_karras_sigmas=False, timestep_spacing=name)
-    for name in ("karras", "exponential", "beta", "polyexponential"):
+    for name, marker in zip(("linspace", "leading", "trailing", "simple", "sgm_uniform"), "os^Dv", strict=True):
+        plot(spacings, name, marker, trained, use_karras_sigmas=False, timestep_spacing=name)
+    for name, marker in zip(("karras", "exponential", "beta", "polyexponential"), "os^D", strict=True):
         rho = {"rho": 2.0} if name == "polyexponential" else {}
-        plot(curves, name, trained, **({"use_karras_sigmas": False} | {f"use_{name}_sigmas": True}), **rho)
-    plot(curves, "ays_sd15", trained, use_karras_sigmas=False, ays_sigmas="sd15")
-    spacings.set(yscale="log", xlabel="step", ylabel="sigma", title="spacings")
+        plot(curves, name, marker, trained, use_karras_sigmas=False, sigma_curve=name, **rho)
+    plot(curves, "ays_sd15", "v", trained, use_karras_sigmas=False, sigma_curve="ays_sd15")
+    spacings.set(yscale="log", xlabel="step", ylabel="noise level (sigma)", title="spacings")
     curves.set(xlabel="step", title="curves (polyexponential with rho 2)")
     for axes in (spacings, curves):
-        axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(FIGURES / "sigmas.png", dpi=90)
+    style.save(figure, FIGURES / "sigmas.png")
 
 
-def plot(axes: Any, label: str, trained: Any, **options: Any) -> None:
+def plot(axes: Any, label: str, marker: str, trained: Any, **options: Any) -> None:
     """One line: where the steps start."""
-    scheduler = KDPM2AncestralDiscreteScheduler.from_config(trained, **options)
+    scheduler: Any = KDPM2AncestralDiscreteScheduler.from_config(trained, **options)
     scheduler.set_timesteps(12)
-    sigmas = scheduler.sigmas[[0, *range(1, 24, 2)]]
-    axes.plot(sigmas[:-1], "o-", markersize=4, label=label)
+    axes.plot(scheduler.table.sigmas[:-1], marker=marker, markersize=6, label=label)
+
+
+def one_step() -> None:
+    """One step of DPM2 with eta 0.7, for data that is -1 or 1, give or take 0.3."""
+    model = kdpm2.zoo.GaussianMixture(torch.tensor([[-1.0], [1.0]], dtype=torch.float64), 0.3)
+    start, end, x = 4.0, 1.6, 1.2
+    steps = spacing.Steps(np.array([start, end]), np.array([start]))
+    made = table.dpm2(noise_schedule.SigmaConditioned(), steps, "sample", eta=0.7)
+    middle, down, up = (float(values[0]) for values in (made.mid, made.down, made.up))
+
+    def slope(x: float, sigma: float) -> float:
+        clean = model(torch.tensor([[x]], dtype=torch.float64), torch.tensor([sigma], dtype=torch.float64))
+        return (x - float(clean)) / sigma
+
+    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    axes = figure.subplots()
+    for ahead in np.linspace(-9, 9, 25):  # where samples go without noise
+        levels, path = np.linspace(6, 0.4, 200), [ahead]
+        for sigma, following in itertools.pairwise(levels):
+            path.append(path[-1] + (following - sigma) * slope(path[-1], sigma))
+        axes.plot(levels, path, color=style.INK, alpha=0.35, linewidth=1)
+    first = x + (middle - start) * slope(x, start)
+    second = x + (down - start) * slope(first, middle)
+    drawn = second + up
+    arrows = [
+        ((start, x), (middle, first), style.BLUE, "-"),
+        ((start, x), (down, second), style.GREEN, "-"),
+        ((down, second), (end, drawn), style.RED, "--"),
+    ]
+    for tail, head, color, line in arrows:
+        axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2.5, "ls": line})
+    marks = [
+        (start, x, style.INK, "anchor", (0, 14), "center"),
+        (middle, first, style.BLUE, "1. to the midpoint, where the network is called again", (0, -30), "center"),
+        (down, second, style.GREEN, "2. down, with the midpoint's slope", (20, -30), "center"),
+        (end, drawn, style.RED, "3. up, by noise", (-4, 16), "left"),
+    ]
+    for sigma, at, color, words, offset, ha in marks:
+        axes.plot(sigma, at, "o", color=color, markersize=9)
+        axes.annotate(words, (sigma, at), offset, textcoords="offset points", color=color, ha=ha, weight="bold")
+    axes.set(xlim=(4.6, 0.62), ylim=(-0.6, 2.6), xscale="log")
+    axes.set(xlabel="noise level (sigma), which falls to the right", ylabel="sample (x)")
+    axes.grid(False)
+    axes.set_xticks([start, middle, end, down], ["σ", "mid", "σ'", "down"])
+    axes.xaxis.minorticks_off()
+    style.save(figure, FIGURES / "one_step.png")
+
+
+def batching_latency() -> None:
+    """How long requests wait, as `make batching` measured it."""
+    measured = FIGURES.parents[1] / "benchmarks" / "batching.json"
+    draw_latencies(report.read(measured.read_text(encoding="utf-8")).records, FIGURES / "batching_latency.png")
 
 
 def main() -> None:
     """Write every picture."""
     FIGURES.mkdir(exist_ok=True)
-    for picture in (eta, brownian, churn, next_to_last_sigma, sigmas):
-        picture()
-        print(picture.__name__, flush=True)
+    with style.styled():
+        digits = (steps, eta, brownian, churn, next_to_last_sigma, fewer_steps)
+        for picture in (*digits, sigmas, one_step, batching_latency):
+            picture()
+            print(picture.__name__, flush=True)
 
 
 if __name__ == "__main__":

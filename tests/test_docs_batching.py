@@ -113,7 +113,7 @@ def test_the_figures_are_those_of_the_run(figures: dict[str, Any], tmp_path: Pat
         assert text.partition(figures["BEGIN"])[0] == PAGE.partition(figures["BEGIN"])[0]
         assert "20.0 times faster than 64 calls of diffusers" in text
         assert "1.25 times as long as one `step` of the scheduler and 2.00 times as long as one row" in text
-        assert "2.00 times as many requests a second as static batching, and 1.50 times as many" in text
+        assert "2.00 times as many requests a second as static batching, and 1.50 times as many requests" in text
         assert "| batching load 2.0, continuous | 48.0 | 24.0 | 1,000 | 0.500 | 4.55 |" in text
         pixels = np.asarray(Image.open(tmp_path / figures["PLOT"]).convert("RGB")).reshape(-1, 3)
         for color in ((0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00), (0xD5, 0x5E, 0x00)):

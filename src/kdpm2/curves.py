@@ -8,11 +8,11 @@ beta             :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`
 lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
 ===============  ===========================================================================================
 
-The sigmas of Align Your Steps are no curve between two ends but tables of eleven values, found by optimisation for
-three models; other numbers of steps are read off them linearly in log σ.
+The sigmas of Align Your Steps are not a curve between two ends. They are tables of eleven values, found by optimisation
+for three models. For other numbers of steps they are interpolated linearly in log σ.
 
-All refuse, by name, ends that are not positive or rise, and a count that is no number of steps: TypeError for a wrong
-type, ValueError for a value out of range.
+Every function checks its arguments: both ends must be positive, the first must not be the smaller one, and the count
+must be a number of steps. A wrong type is a TypeError, a value out of range a ValueError.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), equation 5:
@@ -62,7 +62,7 @@ def exponential(sigma_max: float, sigma_min: float, count: int) -> Floats:
 
 
 def polyexponential(sigma_max: float, sigma_min: float, count: int, rho: float = 1.0) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, their logarithms along the power rho."""
+    """`count` sigmas from `sigma_max` down to `sigma_min`, whose logarithms follow the power rho."""
     sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
     rho = _exponent(rho)
     return np.asarray(sigma_min * np.exp(np.linspace(1, 0, count) ** rho * np.log(sigma_max / sigma_min)))
@@ -78,9 +78,9 @@ def beta(sigma_max: float, sigma_min: float, count: int, alpha: float = 0.6, bet
 
 
 def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the signal-to-noise ratio's logarithm.
+    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the log signal-to-noise ratio.
 
-    In a flow the signal is 1-σ, so that `sigma_max` has to be below 1; elsewhere it is 1.
+    In a flow the signal is 1-σ, so `sigma_max` must be below 1. In other models the signal is 1.
     """
     sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
     if _check.flag("flow", flow) and sigma_max >= 1:
@@ -95,9 +95,9 @@ def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Fl
 
 
 def through(knots: NDArray[np.float64] | list[float], count: int) -> Floats:
-    """The sigmas at which `count` steps start along a table of noise levels, the last of which none starts at.
+    """The sigmas at which `count` steps start along a table of noise levels. The last level of the table is the end.
 
-    Between the levels of the table they are read off linearly in log σ.
+    Between the levels of the table they are interpolated linearly in log σ.
     """
     count = _check.integer("count", count, 1, _check.MOST_STEPS + 1)
     levels = np.log(knots)
@@ -120,10 +120,11 @@ class Curve(NamedTuple):
     """A named curve.
 
     Attributes:
-        levels: From (sigma_max, sigma_min, count, **options), the sigmas; from (count,) alone where it has no ends.
-        takes: Its options: of "rho", the exponent, and "flow", whether samples are a flow's.
+        levels: The function that returns the sigmas. It takes (sigma_max, sigma_min, count, **options), or only
+            (count,) if the curve has no ends.
+        takes: Which options it has: "rho", the exponent; "flow", whether samples are those of a flow.
         flag: The option of diffusers' schedulers that asks for it, if there is one.
-        has_ends: Whether it joins two sigmas, and is no table.
+        has_ends: Whether it joins two sigmas. A table does not.
         whole_timesteps: Whether diffusers conditions the network on whole timesteps with it.
     """
 

@@ -1,15 +1,15 @@
 r"""What the loops of `kdpm2.sampling` sample from: a network as a denoiser, and guidance.
 
-A denoiser takes a noisy sample and its noise level and returns its estimate of the clean sample,
-:math:`\hat x_0 = D(x, \sigma)`. That is what k-diffusion's functions call, and any function will do. `Denoiser` makes
-one out of a network that predicts something else, and is conditioned otherwise:
+A denoiser takes a noisy sample and its noise level. It returns its estimate of the clean sample,
+:math:`\hat x_0 = D(x, \sigma)`. k-diffusion's functions call denoisers, and any function can be one. `Denoiser` makes a
+denoiser of a network that predicts something else, or that takes timesteps:
 
 .. math:: D(x, \sigma) = p\,x + q\,m(\mathrm{scale} \cdot x,\ t(\sigma))
 
-with p, q, scale and t of its family (`kdpm2.noise_schedule`). A loop that is given one calls the network
-itself, and leaves p, q and scale to the rows of its table.
+with p, q, scale and t of its family (`kdpm2.noise_schedule`). A loop that gets a `Denoiser` calls the network itself.
+The rows of its table contain p, q and scale.
 
-Classifier-free guidance with scale s is :math:`D_{none} + s\,(D_{cond} - D_{none})`, which is the same for m.
+Classifier-free guidance with scale s is :math:`D_{none} + s\,(D_{cond} - D_{none})`. The same holds for m.
 
 References:
     | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
@@ -31,7 +31,7 @@ Network = Callable[..., torch.Tensor]
 
 
 class Denoiser:
-    """A network with what it was trained to do, as a function of sample and sigma.
+    """A network as a function of sample and sigma. It knows what the network was trained to do.
 
     Args:
         network: Called as network(x, timestep, **conditioning), with x of shape (B, ...) and timestep of shape (B,), in
@@ -41,7 +41,7 @@ class Denoiser:
         prediction_type: What it predicts, one of its `predictions`.
 
     Raises:
-        TypeError: If `network` cannot be called, or `schedule` is none.
+        TypeError: If `network` cannot be called, or `schedule` is not a noise schedule.
         ValueError: If models of the schedule's family have no such prediction type.
     """
 
@@ -130,14 +130,14 @@ def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
 def guided(model: Network, scale: float) -> Denoiser:
     """`model` with classifier-free guidance, both halves in one batched call.
 
-    The result takes two arguments of its own, `cond` and `uncond`: tensors of shape (B, ...), which the model gets
-    stacked as its `cond`, or mappings of keyword arguments for the model, with the same names. Tensors of shape
-    (B, ...) in these, and in mappings within them, are stacked; everything else must be the same in both, and is passed
-    on. Other keyword arguments are passed on likewise, tensors of shape (B, ...) repeated for the second half.
+    The result takes two more arguments, `cond` and `uncond`. They are tensors of shape (B, ...), or mappings of keyword
+    arguments for the model with the same names. The model gets two tensors stacked, as its `cond`. Of two mappings,
+    tensors of shape (B, ...) are stacked, also in mappings within them. Everything else must be the same in both, and
+    is passed on. Other keyword arguments are passed on, too. Tensors of shape (B, ...) among them are repeated.
 
     Args:
         model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).
-        scale: s, from 0 (unconditional) over 1 (conditional) to 1000.
+        scale: s, from 0 to 1000; 0 is unconditional, 1 is conditional.
 
     Raises:
         TypeError: If an argument has the wrong type.

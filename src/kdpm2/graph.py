@@ -1,16 +1,17 @@
 """A whole run as one CUDA graph: recorded once, then played with new samples, new noise and new conditioning.
 
-A network so small that it costs less than to ask for it, a robot's policy for one, is asked for hundreds of operations
-a run. A graph is one. It is recorded when a network first comes with a shape, a dtype, a schedule and a kind of
-conditioning, and kept as long as the network, the last few of them; each holds on to the memory that its run needs.
+A run launches hundreds of operations. For a small network, such as a robot's policy, launching them takes longer than
+computing them. A graph is launched once. It is recorded the first time that a network comes with a shape, a dtype, a
+schedule and a kind of conditioning. The last few graphs of a network are kept as long as the network. Each keeps the
+memory that its run needs.
 
-What a run reads is copied into the memory that was recorded: the samples, tensors in the conditioning, and the noise,
-one tensor a step, or the seeds of `kdpm2.philox` alone, which is what larger samples call for. What is no tensor is
-recorded as it is, and another value is another graph.
+What a run reads is copied into the recorded memory: the samples, tensors in the conditioning, and the noise. The noise
+is one tensor for each step. With `kdpm2.philox` it is the seeds alone, which is better for large samples. Values that
+are not tensors are recorded, and another value needs another graph.
 
-The network must do what can be recorded: the same operations whatever the values are, and nothing that waits for the
-device. Weights may be written over, but not put elsewhere, and other attributes of the network are recorded as they
-are: a network that is moved or set otherwise must be another object to be played anew.
+The network must do the same operations for all values, and must not wait for the device. Its weights may change in
+place. They must not move to other memory, and other attributes must not change. After such a change, use a new object
+for the network.
 
 References:
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs

@@ -3,8 +3,8 @@
 Three ways to the same samples. `eager` calls the network as it is. `compiled` has torch compile a stage, the network
 and the row's arithmetic, once for all stages. `kdpm2.graph` records `eager` as one CUDA graph, to be played again.
 
-`eager` keeps three tensors of the sample's size at most besides what the network does: the sample, the anchor, and the
-network's input or the noise. A run waits for the device nowhere, unless it is asked to tell of its steps.
+Besides what the network needs, `eager` keeps at most three tensors of the sample's size: the sample, the anchor, and
+the network's input or the noise. A run never waits for the device, except for a callback.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Callback = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is made of, but for the samples that it starts from.
+    """What a run is made of, without the samples that it starts from.
 
     Attributes:
         table: Its stages, one at least.
@@ -37,8 +37,8 @@ class Run:
         disable: Whether to show no progress bar; None for one on a terminal.
         start: The stage at which it begins, which starts a step: 0, or where it was stopped.
         stopped: Makes the state of the run for the callback, from the stage and the samples; None for no such thing.
-        draws_every_step: Whether noise is drawn for every step but the last, needed or not, so that random numbers are
-            used up as k-diffusion uses them.
+        draws_every_step: Whether noise is drawn for every step but the last, even if the step adds none. k-diffusion
+            uses random numbers in this way.
     """
 
     table: StageTable

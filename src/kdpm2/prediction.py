@@ -1,4 +1,4 @@
-r"""The affine maps from sample and network output to the clean sample, of which families choose.
+r"""The affine maps from sample and network output to the clean sample. Each model family has some of them.
 
 With the solver's sample x at noise level σ and the network output m,
 
@@ -43,7 +43,7 @@ Prediction: TypeAlias = Callable[[Floats, float], Affine]
 
 
 def epsilon(sigma: Floats, sigma_data: float) -> Affine:
-    """The noise; for a flow its velocity n - x0, which leads from x to x0 likewise."""
+    """The noise. For a flow it is the velocity n - x0, which has the same formula."""
     return np.ones_like(sigma), -sigma
 
 
@@ -59,6 +59,6 @@ def preconditioned(sigma: Floats, sigma_data: float) -> Affine:
 
 
 def v_prediction(sigma: Floats, sigma_data: float) -> Affine:
-    """The velocity v of a variance-preserving model; for EDM the negative of its output."""
+    """The velocity v of a variance-preserving model. For EDM it is the negative of the network's output."""
     c_skip, c_out = preconditioned(sigma, sigma_data)
     return c_skip, -c_out

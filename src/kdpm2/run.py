@@ -1,7 +1,7 @@
-"""The state of a run along a table: one integer, one tensor, and where its noise stands.
+"""The state of a run along a table: one integer, one tensor, and the state of its noise.
 
-A run stands at a stage. Between the two stages of a step it holds the *anchor*, the sample at the start of the step.
-After the last stage nothing of it is left.
+A run is at a stage. Between the two stages of a step it holds the *anchor*, the sample at the start of the step. After
+the last stage nothing is kept.
 """
 
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from kdpm2.table import Row, StageTable
 
 
 class Anchor:
-    """The sample at the start of a step: the caller's own tensor, in which changes are noticed, or a copy of it.
+    """The sample at the start of a step: the caller's own tensor, whose changes are noticed, or a copy of it.
 
-    What is written through `tensor.data` is not noticed, as torch does not count it.
+    Changes through `tensor.data` are not noticed, because torch does not count them.
 
     Args:
         sample: The sample.
@@ -43,7 +43,7 @@ class Anchor:
 
 
 class Run(NamedTuple):
-    """One run of a sampler, as it stands; what is done to it makes a new one."""
+    """The state of one run of a sampler. Every change makes a new object."""
 
     table: StageTable
     stage: int | None = None

@@ -1,10 +1,11 @@
 r"""Loops over a table: a run of DPM2 from noise to samples, without diffusers.
 
-`sample` takes a denoiser, noise and sigmas. `sample_dpm_2_ancestral` and `sample_dpm_2` take what k-diffusion's
-functions of these names take, and give the same samples: `from kdpm2 import sampling` replaces `from k_diffusion import
-sampling` for them. Each reads one table: a stage calls the network at its noise level, and applies its row.
+`sample` takes a denoiser, noise and sigmas. `sample_dpm_2_ancestral` and `sample_dpm_2` have the parameters and the
+samples of k-diffusion's functions of these names. For these two, `from kdpm2 import sampling` replaces
+`from k_diffusion import sampling`. Each loop reads one table: a stage calls the network at its noise level, and applies
+its row.
 
-A `kdpm2.Denoiser` may stand wherever a function model(x, sigma) may; so may a denoiser for a flow's samples, which get
+Each takes a function model(x, sigma) or a `kdpm2.Denoiser`. A denoiser may be one for the samples of a flow. These get
 ComfyUI's ancestral step.
 
 References:
@@ -65,9 +66,9 @@ def sample(
         s_noise: Scale of the noise, at least 0.
         seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
             torch's global generator if None.
-        noise: A name of `kdpm2.noise.NOISES`: "gaussian"; "brownian" for noise from a Brownian path, with which the
-            pictures of one seed converge as steps grow; "philox", the same on every device, which a GPU makes where it
-            is added: each sample of the batch takes the seed after the one before.
+        noise: A name of `kdpm2.noise.NOISES`: "gaussian"; "brownian", with which the pictures of one seed converge as
+            you add steps; "philox", which is the same on every device and which a GPU makes where it is added. With
+            "philox" and one seed, each sample of the batch takes the next seed.
         conditioning: Keyword arguments for the denoiser.
         flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
         callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it, to be read alone;
@@ -75,10 +76,10 @@ def sample(
             `state`, a function without arguments that gives the state of the run here, for `resume`. It is to be
             called within the callback. `kdpm2.state` writes it to a file.
         progress: Whether to show a bar.
-        mode: How the samples are made, the same to float32's precision. "eager" calls the network as it is. "compile"
-            has torch compile a stage, network and all, once for all stages, when a network and shape first come.
-            "graph" plays the whole run as one CUDA graph, recorded when a network, shape and schedule first come, and
-            without a callback; see `kdpm2.graph`.
+        mode: How the samples are made. They are the same to float32's precision. "eager" calls the network as it is.
+            "compile" has torch compile a stage, network and all, once for all stages, when a network and shape first
+            come. "graph" plays the whole run as one CUDA graph, recorded when a network, shape and schedule first come,
+            and without a callback; see `kdpm2.graph`.
         resume: The state of a run that was stopped. Called with the same arguments as that one, the run goes on, and
             gives the same samples bit for bit; `x` and `seeds` play no part then, and may be None.
 
@@ -126,8 +127,8 @@ def sample_dpm_2_ancestral(
 ) -> torch.Tensor:
     """DPM2 with ancestral sampling, as k-diffusion's function of this name.
 
-    The samples are the same but where `eta` is so far above 1 that a step's noise is all new: k-diffusion then forgets
-    to add it.
+    The samples are the same, with one exception: if `eta` is so large that all of a step's noise is new, k-diffusion
+    forgets to add it.
 
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.
@@ -184,7 +185,8 @@ def sample_dpm_2(
 ) -> torch.Tensor:
     """DPM2, with EDM's churn, as k-diffusion's function of this name.
 
-    The noise is torch's global one, drawn where k-diffusion draws it: at every step of a run with churn, used or not.
+    The noise comes from torch's global generator. It is drawn when k-diffusion draws it: at every step of a run with
+    churn, even if the step does not use it.
 
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.

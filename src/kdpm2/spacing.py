@@ -1,8 +1,8 @@
 r"""Which noise levels a run visits.
 
-The model's family spaces where steps start (`kdpm2.timestep_spacing`). These sigmas are visited as they are, or their
-first and last are joined by a curve of `kdpm2.curves`, which is all an EDM model has. Or a caller gives the sigmas. A
-run ends at 0, or at a last sigma. The step before the last may be left out: DPM2 a fares better without at few steps.
+There are three ways. The model's family spaces the starts of the steps (`kdpm2.timestep_spacing`). Or a curve of
+`kdpm2.curves` joins the first and the last of these sigmas; EDM models have only this. Or the caller gives the sigmas.
+A run ends at 0 or at a last sigma. The next-to-last sigma can be left out, which helps DPM2 a with few steps.
 
 References:
     | The sigma left out: https://github.com/AUTOMATIC1111/stable-diffusion-webui/pull/5797
@@ -26,13 +26,13 @@ CURVE_NAMES = tuple(SIGMA_CURVES)
 
 
 class Steps(NamedTuple):
-    """Where N steps start and end: `sigmas` (N+1,), the last of them 0 or the end, and the N starts' `timesteps`."""
+    """Where N steps start and end: `sigmas` (N+1,), the last of which is the end, and their `timesteps` (N,)."""
 
     sigmas: Floats
     timesteps: Floats
 
     def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
-        """What the network is told at noise levels between the starts: the model's timestep."""
+        """The model's timesteps at noise levels between the starts."""
         return schedule.timestep(sigma)
 
 
@@ -40,7 +40,7 @@ class ToldSteps(Steps):
     """Steps whose timesteps are the caller's own, and not the model's for their sigmas."""
 
     def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
-        """The model's timestep, moved by as much as the caller moved those of the starts around it."""
+        """The model's timesteps, shifted as the caller shifted those of the neighbouring starts."""
         starts = self.sigmas[: len(self.timesteps)]
         moved = self.timesteps - schedule.timestep(starts)
         return schedule.timestep(sigma) + np.interp(sigma, starts[::-1], moved[::-1])
@@ -81,12 +81,12 @@ def steps(
         steps_offset: Added to every "leading" timestep, as far as the trained range allows; at least 0.
         sigma_curve: One of `CURVE_NAMES`, from the first spaced sigma to the last; None keeps them
             all. An EDM model's is "karras" if None.
-        num_train_timesteps: T, if the run is to use only the first T trained timesteps.
-        sigma_min: The curve's last sigma, if it is not to be that of the spacing; positive.
-        sigma_max: Its first; above `sigma_min`.
+        num_train_timesteps: T, to use only the first T trained timesteps.
+        sigma_min: The curve's last sigma, positive; that of the spacing if None.
+        sigma_max: The curve's first sigma, above `sigma_min`; that of the spacing if None.
         rho: The curve's exponent, for "karras" (7 if None) and "polyexponential" (1 if None); positive.
         final_sigmas_type: "zero", or "sigma_min" for a run that ends at `sigma_min`, or at the schedule's smallest
-            sigma. A spacing that visits that sigma itself then spaces one more.
+            sigma. If the spacing itself visits that sigma, one more step is spaced.
         discard_next_to_last_sigma: Space N+1 steps, and leave the last of them out.
         shift: Of a flow's sigmas towards noise; the trained shift if None.
         shift_terminal: Stretch a flow's shifted sigmas so that the last is this, in (0, 1).
@@ -168,10 +168,10 @@ def custom(
 
     Args:
         schedule: What the model was trained on.
-        sigmas: Positive, strictly decreasing, with or without the final 0. Those of a flow are then shifted, and their
-            ends given to the curve if there is one, as pipelines expect that pass them.
-        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing. Taken as they are. With
-            sigmas, as many as they are: what the network is told where each step starts.
+        sigmas: Positive, strictly decreasing, with or without the final 0. The sigmas of a flow are then shifted, and a
+            curve joins their ends if one is chosen. Pipelines that pass sigmas expect this.
+        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing, used unchanged. Together
+            with sigmas: what the network is told at the start of each step, one for each sigma.
         sigma_curve: For the sigmas of a flow, as in `steps`.
         sigma_min: As in `steps`, for such a curve.
         sigma_max: Likewise.
@@ -229,12 +229,12 @@ def _told(timesteps: Any, count: int, ends_at_zero: bool) -> Floats:
 
 
 def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_rise: bool = False) -> Steps:
-    """Steps between the sigmas that a caller gives, taken as they are: not shifted, and on no curve.
+    """Steps between the sigmas that a caller gives, used unchanged: no shift, and no curve.
 
     Args:
         schedule: What the model was trained on.
-        sigmas: Shape (N+1,): where the steps start, and the end, which may be 0. One sigma is no step.
-        may_rise: Whether they may rise, as they may where nothing is random.
+        sigmas: Shape (N+1,): where the steps start, and the end, which may be 0. One sigma alone makes no step.
+        may_rise: Whether they may rise. They may if nothing is random.
 
     Raises:
         TypeError: If `sigmas` holds no numbers.

@@ -1,17 +1,20 @@
 r"""The solver: DPM2 as a table, one row of numbers for each network evaluation.
 
-A step goes from σ to σ' in two stages. With stochasticity η it first goes down to *down*, and then noise of standard
-deviation *up* makes up for it; samples of a flow are scaled by *ratio* for that (`kdpm2.noise_schedule.coordinates`).
+A step goes from σ to σ' in two stages. The solver goes below σ', to *down*. Then it adds noise of standard deviation
+*up*, which brings the sample up to σ'. Samples of a flow are also multiplied by *ratio*
+(`kdpm2.noise_schedule.coordinates`). The stochasticity η says how much noise that is: η = 0 is the deterministic KDPM2,
+η = 1 the ancestral one.
 
-It follows :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint in log σ, :math:`\mathrm{mid} =
-\sqrt{\sigma\,\mathrm{down}}`, takes the slope there, and with it goes from the anchor, the sample at the start of the
-step, to *down*; times *ratio*, and with noise of standard deviation *up*, that is a sample at σ' again. η = 0 is the
-deterministic KDPM2, η = 1 the ancestral one. A step that goes down to 0, as the last of a run mostly does, has one
-stage: the clean sample.
+1. The first stage follows the slope :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint in log σ,
+   :math:`\mathrm{mid} = \sqrt{\sigma\,\mathrm{down}}`.
+2. The second stage takes the slope there. With it, it goes from the anchor, which is the sample at the start of the
+   step, to *down*. It multiplies by *ratio* and adds the noise.
+
+A step that goes down to 0 has one stage, which returns the clean sample. The last step of most runs is one.
 
 Churn raises σ to :math:`\hat\sigma = \sigma(1+\gamma)` before a step, with :math:`\gamma = \min(s_{churn}/N,
-\sqrt2-1)` for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. Its noise is added by the row before, to the initial
-sample by whoever makes that. Noise of either kind is multiplied by :math:`s_{noise}`.
+\sqrt2-1)` for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. The row before adds its noise. For the first step, the
+initial sample must have it already. All noise is multiplied by :math:`s_{noise}`.
 
 Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is linear in what it reads:
 
@@ -19,8 +22,8 @@ Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is li
 
 A run may begin on a midpoint. It then has no anchor, and goes from *mid* to *down* by Euler's method.
 
-Samples may be held otherwise, as :math:`x / \sqrt{1+\sigma^2}` for a loop that never scales. That multiplies each
-column by what the tensors it stands for are multiplied by, and changes nothing else.
+For a loop that never scales, samples can be held as :math:`x / \sqrt{1+\sigma^2}`. This multiplies the columns of the
+rows, and changes nothing else.
 
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Algorithm 2:
@@ -81,7 +84,7 @@ class StageTable:
 
     Attributes:
         sigmas: Shape (N+1,): where the steps start, and the end.
-        up: Shape (N,): standard deviation of the noise that each step adds, but for `s_noise`.
+        up: Shape (N,): standard deviation of the noise that each step adds, before it is multiplied by `s_noise`.
         down: Shape (N,): noise level each step goes down to before that.
         mid: Shape (N,): the midpoints, 0 where a step has none.
         step: Shape (S,), int: which step each stage belongs to.
@@ -89,10 +92,10 @@ class StageTable:
         stage_sigmas: Shape (S,): the noise level each stage reads, churn included.
         stage_timesteps: Shape (S,): what the network is conditioned on.
         rows: Shape (S, 7): the coefficients, columns as in `Row`.
-        entry_rows: Shape (S, 7): the same for a stage that begins a run, and so has no anchor; the same numbers where
-            it starts a step.
+        entry_rows: Shape (S, 7): the same for a stage that begins a run and so has no anchor. For a stage that starts
+            a step, the numbers are the same.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
-        start: Standard deviation of the noise that a run starts from, that of churn included.
+        start: Standard deviation of the noise that a run starts from, including the noise of churn.
         trained_up_to: The model's largest noise level; 0 if it has none.
     """
 
@@ -116,7 +119,7 @@ class StageTable:
 
     @property
     def highest(self) -> float:
-        """The largest noise level of this run and of the model: no run of it begins above."""
+        """The largest noise level of this run and of the model. No run of the model begins above it."""
         return float(max(self.trained_up_to, self.sigmas.max()))
 
     @cached_property
@@ -126,7 +129,7 @@ class StageTable:
 
     @cached_property
     def is_last_of_step(self) -> list[bool]:
-        """The same as Python's own, which are quicker to ask."""
+        """The same as a list, which Python reads faster."""
         ends: list[bool] = self.ends_step.tolist()
         return ends
 
@@ -152,7 +155,7 @@ class StageTable:
 
     @cached_property
     def rows_entered(self) -> list[Row]:
-        """The same for stages that have no anchor, since they start a step or the run."""
+        """The same for stages without an anchor, because they start a step or the run."""
         entered = np.where(self.starts_step[:, None], self.rows, self.entry_rows)
         return [Row._make(row) for row in entered.tolist()]
 
@@ -178,7 +181,7 @@ def asked_for(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or a table comes with an `eta` or `s_noise`, which it has already.
+        ValueError: If an argument is out of range, or if `eta` or `s_noise` is given with a table, which has its own.
     """
     if isinstance(sigmas, StageTable):
         if (eta, s_noise) != (1.0, 1.0) or (churn is not None and churn.s_churn):
@@ -202,8 +205,8 @@ def dpm2(
         schedule: What the model was trained on; gives midpoints and churned noise levels their timesteps.
         steps: Where the N steps start and end.
         prediction_type: What the network predicts; see `kdpm2.prediction`.
-        eta: Stochasticity, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, noise makes up all of σ' where
-            sigmas are far apart, and such a step has one stage.
+        eta: Stochasticity, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, if two sigmas are far apart, all
+            noise of the sample is fresh, and such a step has one stage.
         s_noise: Scale of all noise, from 0 to 1000.
         churn: EDM's churn; none if None.
 

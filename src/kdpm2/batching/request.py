@@ -1,4 +1,4 @@
-"""`Request`: a sample that is wanted, and what is looked at before it is promised."""
+"""`Request`: a sample that is wanted, and how a request is checked."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from kdpm2.denoiser import Denoiser
 from kdpm2.table import StageTable, asked_for
 
 LONGEST_WAIT = 1e6
-"""Seconds, some eleven days: for what waits longer there is None."""
+"""Seconds, about eleven days. For a longer wait there is None."""
 
 _HIGHEST_PRIORITY = 10**6
 _LARGEST_KEY = 2**63 - 1

@@ -1,9 +1,8 @@
 """`Server`: requests from any thread, each a future, and one thread that makes them.
 
-A request waits in a queue until there is room for it, and whoever submits one waits until there is room in the queue:
-what comes faster than it can be made is slowed down, and nothing piles up. A future is pending until its sample is
-there, so that it can be cancelled at any time; its place in the queue is then free at once, and that in a batch from
-the next stage on.
+A request waits in a queue until there is room for it. If the queue is full, `submit` waits, so requests never pile up.
+A future is pending until its sample is there, and it can be cancelled at any time. A place in the queue is then free at
+once, a place in a batch at the next stage.
 
 Callbacks of futures run in the server's thread, or in the one that cancels, and never under a lock. Whatever one raises
 is logged, and the server goes on. One that runs in the server's thread must not wait for samples of the same server.

@@ -80,8 +80,8 @@ class BatchedSolver:
 
     Args:
         shape: Of one sample, without the batch.
-        capacity: So many places, and so many samples in every batch, those in empty places 0, whatever the network
-            makes of them: for CUDA graphs and compilers. None for as many places as there are requests.
+        capacity: The number of places, and so of samples in every batch. Samples in empty places are 0. CUDA graphs and
+            compilers need this. None for as many places as there are requests.
         most_stages: The longest table that a request may have: 199 stages are 100 steps.
         dtype: Of the samples: float16, bfloat16, float32 or float64.
         device: Where they are.

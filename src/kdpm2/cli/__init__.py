@@ -20,7 +20,7 @@ def _kdpm2() -> None:
 
 
 def main() -> None:
-    """Run the command; asked to end by SIGTERM, it removes what it has not finished writing, as it does on Ctrl-C."""
+    """Run the command. On SIGTERM, as on Ctrl-C, it removes unfinished files."""
     signal.signal(signal.SIGTERM, _end)
     app()
 

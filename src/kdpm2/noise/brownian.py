@@ -1,4 +1,4 @@
-"""Noise from a Brownian path over noise levels: the same path however many steps a run has."""
+"""Noise from a Brownian path over noise levels. The path is the same for any number of steps."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ class OnPath(Noise):
     """The noise of steps along one path.
 
     Args:
-        path: From 0 to the largest noise level that there is, so that it does not depend on the number of steps.
+        path: From 0 to the largest noise level of the model, so it does not depend on the number of steps.
         sigmas: Shape (N+1,): where the steps start, and the end.
     """
 
@@ -66,11 +66,11 @@ class OnPath(Noise):
 
 
 class Brownian:
-    r"""Noise from a Brownian path over noise levels: the same path however many steps a run has.
+    r"""Noise from a Brownian path over noise levels. The path is the same for any number of steps.
 
     The noise of the step from σ to σ' is :math:`(W(\sigma')-W(\sigma))/\sqrt{\sigma-\sigma'}`, standard normal, and
-    independent of every other step's. More steps look at the same path more closely, so that with one seed the
-    pictures converge as steps grow.
+    independent of every other step's. All runs of one seed use the same path, so their pictures converge as you add
+    steps.
 
     Args:
         like: A tensor with the shape, dtype and device of a sample.

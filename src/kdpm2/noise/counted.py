@@ -12,7 +12,7 @@ from kdpm2.table import StageTable
 
 
 class Philox(Noise):
-    """The same noise on every device; a GPU makes it where it is added. Each sample has a stream of its own.
+    """The same noise on every device. A GPU makes it where it is added. Each sample has its own seed.
 
     Args:
         seeds: One for each sample.
@@ -26,7 +26,7 @@ class Philox(Noise):
 
     @classmethod
     def of(cls, seeds: Seeds, table: StageTable, like: torch.Tensor) -> "Philox":
-        """Of one seed, or a new one for None, each sample of the batch takes the next."""
+        """From one seed, a list of seeds, or a new seed for None. With one seed, each sample takes the next one."""
         checked = checked_seeds("seeds", seeds)
         first = drawn_seeds(None) if checked is None else checked
         each = [first + i for i in range(len(like) if like.ndim else 1)] if isinstance(first, int) else first

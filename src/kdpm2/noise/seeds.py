@@ -1,8 +1,8 @@
 """Seeds and generators: what the random part of a run starts from.
 
-Draws follow the conventions of diffusers, so that the same seed gives the same picture: one generator for the batch,
-or a list with one a sample, so that a sample's noise does not depend on its neighbours; generators on the CPU serve
-any device, since their numbers are the same everywhere.
+The same seed gives the same picture as in diffusers, because draws follow its conventions. There is one generator for
+the batch, or a list with one for each sample. With a list, a sample's noise does not depend on its neighbours.
+Generators on the CPU serve every device, because their numbers are the same everywhere.
 
 A seed has 64 bits. torch's own `manual_seed` looks at the last 32 of them on a CPU.
 """
@@ -54,8 +54,8 @@ def generator_of(seed: int) -> torch.Generator:
 def seeded(seeds: Seeds) -> Generators:
     """Generators on the CPU for the noise of steps: one for a seed, one a sample for a list, None for None.
 
-    A seed's numbers are others than those of a generator with that seed, from which the initial sample is mostly drawn:
-    the first step would otherwise add the very noise that the run starts from.
+    The numbers differ from those of a generator with that seed. Such a generator usually makes the initial sample, and
+    the first step would otherwise add the same noise again.
     """
     seeds = checked_seeds("seeds", seeds)
     if seeds is None:

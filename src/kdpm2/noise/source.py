@@ -1,4 +1,4 @@
-"""The protocol of noise: every kind gives the standard normal noise of a step, whoever asks for it."""
+"""The protocol of noise: every kind returns the standard normal noise of a step."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -13,9 +13,9 @@ class Source(ABC):
     """Gives the noise of steps.
 
     Attributes:
-        fresh: Whether what is drawn is a new tensor, which whoever asked may write to.
-        streams: Shape (B,), int64: for noise that is a pure function of a seed, a step and a place, the seeds of
-            `kdpm2.philox`, from which a kernel makes it where it is added. None for any other.
+        fresh: Whether `draw` returns a new tensor, which the caller may write to.
+        streams: Shape (B,), int64: the seeds of `kdpm2.philox`, if the noise depends on seed, step and place only. A
+            kernel can then make the noise where it is added. None for any other noise.
     """
 
     fresh: bool = True
@@ -30,8 +30,8 @@ class Noise(Source):
     """A kind of noise that has a name in `kdpm2.noise.NOISES`.
 
     Attributes:
-        drawn_on: Whether a call's own generators are drawn from at each call, as diffusers does it. If not, a run takes
-            seeds from the first call's.
+        drawn_on: Whether each call draws from the generators that are passed to it, as in diffusers. If not, a run
+            takes seeds from the generators of its first call.
     """
 
     drawn_on: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class Noise(Source):
 
     @classmethod
     def of_generators(cls, generator: Generators, table: StageTable, like: torch.Tensor) -> "Noise":
-        """The noise of a run whose caller has generators."""
+        """The noise of a run, from generators that the caller passes."""
         return cls.of(drawn_seeds(generator, like.shape), table, like)
 
     @classmethod
@@ -59,7 +59,7 @@ class Noise(Source):
         return
 
     def serves(self, like: torch.Tensor) -> bool:
-        """Whether it can go on for samples like these, if their shape or device changed."""
+        """Whether it can go on for samples like these, after their shape or device has changed."""
         return True
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a model was trained on. A family of models is one class in one file, and says all that differs between them.
+"""What a model was trained on. Each family of models is one class in one file.
 
 ==========================================  =============================================================
 `VariancePreserving`                        models with betas, made by `discrete` or `from_alphas_cumprod`

@@ -1,8 +1,8 @@
 r"""The noise schedules of discrete-time models: how much noise each of T training timesteps adds.
 
-A timestep adds noise of variance :math:`\beta_t`, and leaves :math:`\bar\alpha_t = \prod_{s \le t} (1-\beta_s)` of the
-data's. Models are trained with both held in float32. They are rounded here where training rounds, so that sigmas are
-those of the trained model.
+A timestep adds noise of variance :math:`\beta_t`. After it, :math:`\bar\alpha_t = \prod_{s \le t} (1-\beta_s)` of the
+data's variance is left. Models are trained with both in float32. This module rounds where training rounds, so the
+sigmas are those of the trained model.
 
 References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020): https://arxiv.org/abs/2006.11239
@@ -106,8 +106,8 @@ def discrete(
         beta_end: Last beta, in (0, 1).
         beta_schedule: One of `BETA_SCHEDULES`: "linear", "scaled_linear" (linear in the root), "sigmoid", or, without
             regard to the ends, "squaredcos_cap_v2", "exp" and "laplace".
-        trained_betas: Shape (T,): the betas themselves. They say how many timesteps there are; the four arguments above
-            then play no part.
+        trained_betas: Shape (T,): the betas themselves. There are then T timesteps, and the four arguments above are
+            not used.
         rescale_betas_zero_snr: Whether to stretch the schedule to end in pure noise (Algorithm 1 of Lin et al.).
         continuous: Whether the network is conditioned on log(σ)/4 rather than on the timestep.
         snr_shift_scale: s, above 0, by which the signal-to-noise ratio is divided before that, as CogVideoX's is:

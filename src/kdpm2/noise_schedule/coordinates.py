@@ -1,8 +1,8 @@
 r"""What a sample of noise level σ is: data and noise added, or mixed. How a step splits follows from that.
 
-An ancestral step goes from σ to σ' in two parts: by the solver down to *down*, and up again by fresh noise of standard
-deviation *up*, the sample times *ratio*. η says how much of the noise is fresh. Where noise is added, :math:`x = x_0 +
-\sigma n`,
+An ancestral step goes from σ to σ' in two parts. The solver goes down to *down*. Then the sample is multiplied by
+*ratio*, and fresh noise of standard deviation *up* brings it up to σ'. η says how much of the noise is fresh. Where
+noise is added, :math:`x = x_0 + \sigma n`,
 
 .. math::
     \mathrm{up} = \min(\sigma',\ \eta\,\sigma'\sqrt{1-(\sigma'/\sigma)^2}),\qquad
@@ -40,7 +40,8 @@ class Coordinates(ABC):
     Attributes:
         largest: The largest noise level that a sample may have, trained or not.
         churns: Whether EDM's churn is defined: noise added before a step.
-        shifts: Whether sigmas are shifted towards noise, those that a caller gives too, as pipelines of flows expect.
+        shifts: Whether sigmas are shifted towards noise. This includes sigmas that a caller gives, as pipelines of
+            flows expect.
     """
 
     largest: ClassVar[float]

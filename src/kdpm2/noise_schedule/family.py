@@ -1,4 +1,4 @@
-"""What a family of models has to say of itself. All that differs between families is here, in their classes."""
+"""The base class of model families. Everything that differs between families is a method or attribute of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 
 class Spaced(NamedTuple):
-    """How the starts of a run's steps are to lie among the trained noise levels.
+    """How to space the starts of a run's steps among the trained noise levels.
 
     Attributes:
         spacing: One of `kdpm2.timestep_spacing.TIMESTEP_SPACINGS`.
@@ -23,7 +23,7 @@ class Spaced(NamedTuple):
         limit: How many of the trained timesteps may be used; None for all.
         shift: Of a flow's sigmas; None for that of its training.
         shift_terminal: Last sigma of a flow, stretched to.
-        visited: Whether they are visited as they are, and are not the ends of a curve.
+        visited: True if the run visits these levels. False if only their ends are used, for a curve.
     """
 
     spacing: str = "linspace"
@@ -37,16 +37,16 @@ class Spaced(NamedTuple):
 class NoiseSchedule(ABC):
     """A family of models: how noise level and timestep belong together, and what a network predicts.
 
-    A schedule does not change once it is made: what is read of it may be kept. Frozen dataclasses see to that.
+    A schedule does not change after it is made, so values read from it may be cached. Frozen dataclasses ensure this.
 
     Attributes:
         named: What a model of the family is called in a message.
         predictions: For each prediction type the affine map of `kdpm2.prediction` that it is.
         sigma_data: Standard deviation of the data for which the network's input is scaled.
-        default_curve: The curve of `kdpm2.curves` that joins a run's sigmas if none is asked for.
-        starts_with_data: Whether a run's first sample is said to have the standard deviation of noise and data.
-        stepped_unscaled: Whether loops are about that hold samples as the network reads them, and never scale, as those
-            of DDPM do.
+        default_curve: The curve of `kdpm2.curves` that is used if none is chosen.
+        starts_with_data: Whether `init_noise_sigma` includes the standard deviation of the data.
+        stepped_unscaled: Whether loops exist for such models that hold samples as the network reads them and never
+            scale. Loops for DDPM are of this kind.
     """
 
     named: ClassVar[str]
@@ -68,7 +68,7 @@ class NoiseSchedule(ABC):
 
     @property
     def trained_timesteps(self) -> int | None:
-        """How many timesteps the model was trained with, if there are no others between them and beyond."""
+        """How many timesteps the model was trained with; None if its levels are not discrete."""
         return None
 
     @property
@@ -119,7 +119,7 @@ class NoiseSchedule(ABC):
         raise TypeError(f"schedule must have noise levels to space, and {self.named} has none: pass sigmas")
 
     def warped(self, sigmas: Floats, shift: float | None, shift_terminal: float | None) -> Floats:
-        """Noise levels, shifted as the model's are unless `shift` says otherwise, and stretched to their end."""
+        """Noise levels, shifted by `shift` or else by the model's own shift, and stretched to their end."""
         trained = 1.0 if self.shift is None else self.shift
         return self.coordinates.warped(sigmas, trained if shift is None else shift, shift_terminal)
 

@@ -279,7 +279,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, _Locked):
         return stage
 
     def scale_model_input(self, sample: ArrayOrTensor, timestep: Timestep) -> ArrayOrTensor:
-        """`sample` as the network was trained to read it: divided by √(σ² + 1), or as the model's family does.
+        """The sample as the network reads it: divided by √(σ² + 1), or scaled as the model's family says.
 
         Args:
             sample: Any shape, floating point: a tensor or an array.

@@ -1,4 +1,4 @@
-"""Which way a stage is made: by the kernel where it serves, else by torch operations. Nobody else asks."""
+"""Chooses how a stage is made: by the kernel where possible, else by torch operations."""
 
 from operator import attrgetter
 
@@ -27,7 +27,7 @@ def apply(
         model_output: Same shape: the network's output.
         anchor: Same shape: the sample at the start of the step; needed if `row.anchor` is not 0.
         noise: Same shape: a standard normal draw; needed if `row.noise` is not 0.
-        into: `noise`, if nobody needs it any more: a float32 sample is made in its memory.
+        into: `noise`, if it is not needed any more. A float32 sample is then made in its memory.
 
     Returns:
         Two tensors with the shape, dtype and device of `sample`, new but for `into`.
@@ -73,7 +73,7 @@ def each(
         rows: Shape (B, 8), float32 or float64, on the device: columns as in `COLUMNS`.
         sample: Shape (B, ...): what the stage reads, before scaling.
         model_output: Same shape: the network's output.
-        previous: Same shape, finite: what the stage before read, which is the anchor where a row has one.
+        previous: Same shape, finite: the sample that the stage before read. It is the anchor for rows that have one.
         noise: Same shape: standard normal draws; finite where a row adds none. None if no row adds any.
     """
     drawn = None if isinstance(noise, Draw) else noise

@@ -20,7 +20,7 @@ NO_LABEL = 10
 def digits() -> PixelPipeline:
     """The digits pipeline on the CPU in float32, with an ancestral scheduler on Karras sigmas.
 
-    Labels 0 to 9 are the digits, `NO_LABEL` (10) is any of them. Nothing is downloaded.
+    Labels 0 to 9 are the digits. `NO_LABEL` (10) stands for any digit. Nothing is downloaded.
     """
     folder = WEIGHTS / "unet"
     unet = UNet2DModel.from_config(UNet2DModel.load_config(folder))
