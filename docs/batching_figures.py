@@ -8,6 +8,7 @@ from benchmarks import advance, report
 from benchmarks.plot import draw_latencies
 from benchmarks.serving import CONTINUOUS, NO_WAITING, STATIC
 from benchmarks.timing import Record, Served, Time
+
 from docs import style
 
 DOCS = Path(__file__).parent

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from benchmarks import batching, serving
 from benchmarks.load import Request
-from docs import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from docs import style
 
 PICTURE = Path(__file__).parent / "figures" / "batching.png"
 PLACES = 4

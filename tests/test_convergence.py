@@ -88,7 +88,7 @@ def test_samples_have_the_variance_of_the_recursion(eta: float) -> None:
     assert samples.var().item() == pytest.approx(variance_of_dpm2(8, eta, flow=False), rel=0.01)
 
 
-@pytest.mark.parametrize("eta", [0.5, 1.0])
+@pytest.mark.parametrize("eta", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 @pytest.mark.parametrize("flow", [False, True], ids=["x0 + sigma n", "flow"])
 def test_brownian_noise_makes_one_seed_converge(eta: float, flow: bool) -> None:
     """Strong convergence: 2N steps move the samples of one seed less than N steps did."""

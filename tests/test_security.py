@@ -514,6 +514,8 @@ MOMENTS = {"drawing": (sys.modules["kdpm2.cli.sample"], "_draw", stop), "writing
     "written": (contact_sheet, "save", whole)}
 pipe = kdpm2.zoo.digits()
 kdpm2.zoo.handwriting.digits = lambda: pipe
+first = ["sample", "--steps", "1", "--number", "1", "--output", str(Path(sys.argv[1], "first.png"))]
+cli.app(first, standalone_mode=False)  # which imports what is left to be imported
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background does not have
 results = []
 for i, (moment, (owner, name, replacement)) in enumerate(MOMENTS.items()):
@@ -545,6 +547,7 @@ print(json.dumps(results))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_the_old_file_or_none(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
@@ -687,7 +690,13 @@ def test_a_folder_without_permission_is_refused_before_the_run(
 
 
 @pytest.mark.parametrize(
-    "name", ["--force.png", "-.png", "a" * 251 + ".png", "猫 \n.png", ".hidden.png", "a\udcff.png"]
+    ("name", "command"),  # both commands hand the name to the same code
+    [
+        (name, COMMANDS[place % 2])
+        for place, name in enumerate(
+            ["--force.png", "-.png", "a" * 251 + ".png", "猫 \n.png", ".hidden.png", "a\udcff.png"]
+        )
+    ],
 )
 def test_names_are_names_whatever_they_look_like(
     tmp_path: Path, command: list[str], name: str, monkeypatch: pytest.MonkeyPatch

@@ -228,7 +228,7 @@ def made_noise(*shape: int, seeds: list[int], draw: list[int] | int) -> torch.Te
     return after
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 32), (3, 1000), (3, 1024), (3, 5, 300), (3, 4096), (3, 2, 5000)])
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 32), (3, 1000), (3, 1024), (3, 5, 300), (3, 4096), (3, 2, 2049)])
 def test_noise_in_the_kernel_is_that_of_philox(shape: tuple[int, ...]) -> None:
     made = made_noise(*shape, seeds=SEEDS, draw=DRAWS)
     expected = philox.normal(torch.tensor(SEEDS), torch.tensor(DRAWS), shape)
@@ -238,7 +238,7 @@ def test_noise_in_the_kernel_is_that_of_philox(shape: tuple[int, ...]) -> None:
     )
 
 
-@pytest.mark.parametrize("elements", [32, 1000, 5000])
+@pytest.mark.parametrize("elements", [32, 1000, 4100])
 def test_noise_does_not_depend_on_the_batch(elements: int) -> None:
     made = made_noise(3, elements, seeds=SEEDS, draw=DRAWS)
     assert torch.equal(made_noise(3, elements, seeds=SEEDS, draw=DRAWS), made)
@@ -364,6 +364,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, i
     return codes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", ["from_rows", "from_a_table"])
 @pytest.mark.parametrize(("dtype", "load"), [("float32", "ld.global.v4.b32"), ("bfloat16", "ld.global.v2.b32")])
 def test_it_compiles_for_a_gpu(compiled: dict[str, tuple[str, int]], calls: str, dtype: str, load: str) -> None:
@@ -373,6 +374,7 @@ def test_it_compiles_for_a_gpu(compiled: dict[str, tuple[str, int]], calls: str,
     assert ".local" not in ptx
 
 
+@pytest.mark.slow
 def test_other_rows_guidances_and_batches_compile_nothing_more(compiled: dict[str, tuple[str, int]]) -> None:
     assert {kernels for _, kernels in compiled.values()} == {1}
 

@@ -20,6 +20,7 @@ from tests.bad_input.catalogue import (
     GENERATOR,
     GROUPS,
     IN_STEP,
+    SET_TIMESTEPS,
 )
 from tests.bad_input.modules import MODULES
 
@@ -44,10 +45,10 @@ def begun_runs() -> dict[str, Any]:
     return {}
 
 
-# What is of no scheduler is called beside one run, what makes another of its class beside one of each, and the rest in
-# the midst of every kind of run.
+# What is of no scheduler is called beside one run, what makes another scheduler or schedule beside one of each class,
+# and the rest, which has to do with the run itself, in the midst of every kind.
 BESIDE = {id_: ["own sigmas"] for group in (FUNCTIONS, MODULES) for id_ in group} | {
-    id_: ["ancestral", "discrete"] for group in (CONSTRUCTOR, CONFIGURATIONS) for id_ in group
+    id_: ["ancestral", "discrete"] for group in (CONSTRUCTOR, CONFIGURATIONS, SET_TIMESTEPS) for id_ in group
 }
 
 

@@ -11,7 +11,7 @@ from kdpm2.batching import BatchedSolver
 from tests.batching.requests import SHAPE, Wanted, advanced, wanted
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [80, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("noise", ["gaussian", "philox"])
 @pytest.mark.parametrize("capacity", [None, 24])
 def test_many_requests(capacity: int | None, noise: str, count: int, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_many_requests(capacity: int | None, noise: str, count: int, tmp_path: P
     assert not snapshots
     assert most == 24 if capacity else most > 24
     assert len(requests) == count
-    assert len(cancelled) > 20
+    assert len(cancelled) > count / 25
     assert samples.keys() | cancelled == requests.keys()
     # In float64 1e-5 is far above what the order of additions may do, and far below what a wrong row would.
     for id, sample in samples.items():

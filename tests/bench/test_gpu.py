@@ -24,6 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return made
 
 
+@pytest.mark.slow
 def test_each_part_is_kept_whatever_becomes_of_the_others(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(device: str) -> None:
         raise RuntimeError("out of memory\nand more of it")
@@ -59,12 +60,14 @@ def test_the_kernel_is_left_out_without_a_gpu(run: Any) -> None:
     assert held["parts"] == {"bandwidth": []}
 
 
+@pytest.mark.slow
 def test_no_loop_is_left_out_where_diffusers_is() -> None:
     waits = {record["case"]: record["waits"] for record in on_gpu.synchronisations("cpu")}
     assert set(GPU_CASES["synchronisations"][:3]) <= waits.keys()
     assert set(waits.values()) == {"none"}
 
 
+@pytest.mark.slow
 def test_the_loops_are_those_that_the_page_has(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_gpu, "REPEATS", 1)
     _, held = run("loops", "cpu")

@@ -133,8 +133,15 @@ def test_the_pictures_are_those_of_diffusers(
         torch.testing.assert_close(sample / level, their_sample / level, rtol=0, atol=TOLERANCE)
     assert len(pictures) == row.pictures
     assert difference(f"{title}, {name}", pictures, expected, pipeline) <= TOLERANCE
-    if name == ANCESTRAL:
-        check_varied(pictures, drawn(pipeline, pipeline.scheduler, row, shift=7))
+
+
+@pytest.mark.slow  # it says of the comparison that it is one; what makes it fail is a change of a row or of diffusers
+@pytest.mark.parametrize("title", HERE)
+def test_the_pictures_vary_and_depend_on_the_seed(components: dict[str, Any], title: str) -> None:
+    row = TABLE[title]
+    pipeline = built(row, components)
+    ours = exchanged(pipeline.scheduler)
+    check_varied(drawn(pipeline, ours, row), drawn(pipeline, ours, row, shift=7))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

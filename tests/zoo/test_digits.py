@@ -33,12 +33,14 @@ def read(reader: SVC, images: Any) -> Any:
     return reader.predict(images.reshape(len(images), -1) * 2 - 1)
 
 
-@pytest.mark.parametrize("scheduler", [kdpm2.KDPM2AncestralDiscreteScheduler, kdpm2.KDPM2DiscreteScheduler])
-@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("scheduler", "guidance_scale"),
+    [(kdpm2.KDPM2AncestralDiscreteScheduler, 2.0), (kdpm2.KDPM2DiscreteScheduler, 1.0)],
+)
 def test_digits_are_read_as_their_label(pipe: Any, reader: SVC, scheduler: Any, guidance_scale: float) -> None:
     pipe = zoo.PixelPipeline(pipe.unet, scheduler.from_config(pipe.scheduler.config))
     pipe.set_progress_bar_config(disable=True)
-    labels = [i % 10 for i in range(60)]
+    labels = [i % 10 for i in range(30)]
     images = draw(pipe, labels, num_inference_steps=10, guidance_scale=guidance_scale)
     assert np.mean(read(reader, images) == labels) > 0.95
 
