@@ -1,4 +1,6 @@
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,21 @@ hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=Non
 
 COMPARED = "compared pictures"
 """What a test notes of two runs of a pipeline that it compared: its classes, a label, and the largest difference."""
+
+
+# Small tensors lose more by handing work to a second thread than they gain, most of all on a busy machine.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _references_are_made_fast() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if "diffusers" in sys.modules:  # else no test that was collected has use for it
+            from tests import reference
+
+            reference.make_first_schedules_once(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

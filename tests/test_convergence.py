@@ -96,14 +96,14 @@ def test_brownian_noise_makes_one_seed_converge(eta: float, flow: bool) -> None:
     model = kdpm2.zoo.GaussianMixture(means, 0.5, flow)
     x = torch.randn(2000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     runs = {}
-    for noise in ("brownian", "gaussian"):
+    for noise, counts in {"brownian": (10, 20, 40, 80, 160), "gaussian": (80, 160)}.items():
         samples = []
-        for steps in (10, 20, 40, 80, 160, 320):
+        for steps in counts:
             sigmas = np.append(np.linspace(1, 0.02, steps) if flow else curves.karras(10.0, 0.02, steps), 0.0)
             samples.append(sampling.sample(model, x * sigmas[0], sigmas, eta=eta, seeds=3, noise=noise))
         runs[noise] = [(b - a).square().mean().sqrt().item() for a, b in pairwise(samples)]
     assert all(b < a for a, b in pairwise(runs["brownian"]))
-    assert runs["brownian"][-1] < 0.1 * runs["gaussian"][-1]
+    assert runs["brownian"][-1] < 0.15 * runs["gaussian"][-1]
 
 
 def report() -> None:

@@ -17,7 +17,7 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", [pytest.param(0, marks=pytest.mark.slow), 1])  # the first compiles
 def test_speed(block: int) -> None:
     names: dict[str, Any] = {"network": lambda x, timestep: 0.1 * x, "x": torch.randn(2, 3, 8, 8)}
     before = names["x"].clone()

@@ -487,7 +487,8 @@ def test_a_run_writes_its_picture_and_connects_to_nothing(
     assert [Path(target).name for *_, target in placed] == ["digits.png", "pixels.png", "text.png", "text.png"]
 
 
-# A process that has imported everything forks one for each case, stops it where it says that it is, and looks.
+# A process that has imported everything forks one for each case, stops it where it says that it is, and looks. Whether
+# there is an old file is another thing in turn: each two of moment, signal and file meet.
 KILLED = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -515,9 +516,9 @@ pipe = kdpm2.zoo.digits()
 kdpm2.zoo.handwriting.digits = lambda: pipe
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background does not have
 results = []
-for moment, (owner, name, replacement) in MOMENTS.items():
-    for number in ("SIGKILL", "SIGTERM", "SIGINT"):
-        for old in (b"of value", None):
+for i, (moment, (owner, name, replacement)) in enumerate(MOMENTS.items()):
+    for j, number in enumerate(("SIGKILL", "SIGTERM", "SIGINT")):
+        for old in ((b"of value", None)[(i + j) % 2],):
             folder = Path(sys.argv[1], f"{moment}-{number}-{old is None}")
             folder.mkdir()
             picture = folder / "there.png"
@@ -554,7 +555,7 @@ def test_a_killed_run_leaves_the_old_file_or_none(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     results = json.loads(ran.stdout.splitlines()[-1])
-    assert len(results) == 18
+    assert len(results) == 9
     assert "Traceback" not in ran.stderr
     for moment, number, kept, status, others in results:
         assert kept, (moment, number)

@@ -312,21 +312,35 @@ def test_what_is_compiled_is_left_to_the_compiler() -> None:
     assert torch.equal(torch.compile(branch, fullgraph=True, backend="eager")(x), x - 1)
 
 
-def said_with(environment: str, statement: str) -> str:
-    code = f"import os, sys\n{environment}\nimport torch\nfrom kdpm2.update import _fused as fused\nprint({statement})"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+# A process that has imported torch, but not Triton, forks one for each environment.
+SAID_IN = """
+import os, sys
+
+os.environ.pop("TRITON_INTERPRET", None)
+import torch
+from kdpm2.update import _fused as fused
+
+for environment in sys.argv[1:]:
+    if not os.fork():
+        try:
+            exec(environment)
+            print(fused.available(torch.zeros(3)), "triton" in sys.modules, flush=True)
+        finally:
+            os._exit(0)
+    os.wait()
+"""
 
 
-def test_triton_is_imported_only_for_a_tensor_that_it_could_serve() -> None:
-    unset = "os.environ.pop('TRITON_INTERPRET', None)"
-    assert said_with(unset, "fused.available(torch.zeros(3)), 'triton' in sys.modules") == "False False"
-    assert said_with("os.environ['TRITON_INTERPRET'] = '1'", "fused.available(torch.zeros(3))") == "True"
-
-
-@pytest.mark.parametrize("environment", ["sys.modules['triton'] = None", "import triton; triton.__version__ = '3.2.0'"])
-def test_without_triton_or_with_an_old_one_nothing_is_available(environment: str) -> None:
-    interpreted = f"os.environ['TRITON_INTERPRET'] = '1'\n{environment}"
-    assert said_with(interpreted, "fused.available(torch.zeros(3))") == "False"
+def test_what_is_available_is_said_by_a_triton_that_is_imported_for_a_tensor_that_it_could_serve() -> None:
+    interpreted = "os.environ['TRITON_INTERPRET'] = '1'"
+    expected = {
+        "pass": "False False",
+        interpreted: "True True",
+        f"{interpreted}; sys.modules['triton'] = None": "False True",
+        f"{interpreted}; import triton; triton.__version__ = '3.2.0'": "False True",
+    }
+    done = subprocess.run([sys.executable, "-c", SAID_IN, *expected], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [*expected.values()], done.stderr
 
 
 def test_without_triton_a_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
     key = (
         run.table.rows.tobytes(),
         run.table.stage_timesteps.tobytes(),
+        run.start,
         (x.shape, x.dtype, x.device),
         _autocast(x.device.type),
         run.noise.streams is None,
@@ -94,7 +95,7 @@ class Recording:
 
     def __init__(self, run: Run, x: torch.Tensor) -> None:
         table = run.table
-        adds: list[int] = table.step[table.adds_noise].tolist()
+        adds: list[int] = table.step[run.start :][table.adds_noise[run.start :]].tolist()
         with torch.inference_mode(False), torch.no_grad():  # later runs write to it, which may be in no such mode
             self._x = x.clone(memory_format=torch.contiguous_format)
             self._conditioning = _copied(run.conditioning)

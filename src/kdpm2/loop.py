@@ -9,7 +9,7 @@ network's input or the noise. A run waits for the device nowhere, unless it is a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ class Run:
         conditioning: Keyword arguments of the network.
         callback: Called once a step with what k-diffusion's functions tell.
         disable: Whether to show no progress bar; None for one on a terminal.
+        start: The stage at which it begins, which starts a step: 0, or where it was stopped.
+        stopped: Makes the state of the run for the callback, from the stage and the samples; None for no such thing.
         draws_every_step: Whether noise is drawn for every step but the last, needed or not, so that random numbers are
             used up as k-diffusion uses them.
     """
@@ -46,6 +48,8 @@ class Run:
     callback: Callback | None = None
     disable: bool | None = True
     draws_every_step: bool = False
+    start: int = 0
+    stopped: Callable[[int, torch.Tensor], dict[str, Any]] | None = None
 
 
 def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
@@ -54,19 +58,20 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     held = update.on_device(table, x.device, x.dtype) if held is None else held
     timesteps = held.timesteps[:, None].expand(-1, len(x)).unbind()
     scales = update.input_scales(table, x.dtype)
-    # A sample is written over by the next of its kind, after a step or in the middle of one, unless the network or the
-    # callback has seen it, and may have kept it. That of the caller never is.
+    # A sample is written over by the next of its kind, after a step or in the middle of one, unless the callback has
+    # seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
-    unseen = run.callback is None and not (table.rows[:, 0] == 1).any()
+    unseen = run.callback is None
     anchor = None
     told = _progress(run)
-    for stage in range(len(table)):
+    for stage in range(run.start, len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
-        network_input = x if row.scale == 1 else x.mul(scales[stage])
+        # A new tensor at any scale: a network may write to what it is given.
+        network_input = x.mul(scales[stage])
         model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
         del network_input
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
         drawn: torch.Tensor | Draw | None = None
         if row.noise and noise.streams is not None:
             drawn = Draw(noise.streams, held.step[stage])
@@ -98,7 +103,7 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
     previous = torch.zeros_like(x)
     drawn = torch.zeros_like(x) if noise.streams is None and table.adds_noise.any() else None
     told = _progress(run)
-    for stage in range(len(table)):
+    for stage in range(run.start, len(table)):
         row, step = table.row(stage), int(table.step[stage])
         if row.noise and noise.streams is None:
             drawn = noise.draw(step, x)
@@ -106,7 +111,7 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
             run.model, held, held.stage[stage], x, previous, drawn, noise.streams, run.conditioning
         )
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(table, stage, x, update.denoised(row, x, model_output)))
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
         x, previous = after, x
         told(bool(table.ends_step[stage]))
     return x
@@ -141,7 +146,7 @@ def _progress(run: Run) -> Callable[[bool], object]:
         return lambda ends: None
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=len(run.table.sigmas) - 1, disable=run.disable)
+    bar = tqdm(total=len(run.table.sigmas) - 1, initial=int(run.table.step[run.start]), disable=run.disable)
 
     def told(ends: bool) -> None:
         bar.update(int(ends))
@@ -151,8 +156,10 @@ def _progress(run: Run) -> Callable[[bool], object]:
     return told
 
 
-def _told(table: StageTable, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+def _told(run: Run, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+    table = run.table
     step = int(table.step[stage])
     dtype = torch.promote_types(x.dtype, torch.float32)
     levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
-    return {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
+    told = {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
+    return told if run.stopped is None else told | {"state": partial(run.stopped, stage, x)}

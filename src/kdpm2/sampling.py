@@ -14,14 +14,14 @@ References:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdpm2 import _check, curves, graph, loop, update
+from kdpm2 import _check, curves, graph, loop, state, update
 from kdpm2._check_tensor import check_like, floating, kind_of, on_device
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Run
@@ -39,7 +39,7 @@ _LARGEST_EXPONENT = 80  # sigma is then e^40, and its square still a float32 num
 @torch.no_grad()
 def sample(
     denoiser: Network,
-    x: torch.Tensor,
+    x: torch.Tensor | None,
     sigmas: Sigmas | StageTable,
     *,
     eta: float = 1.0,
@@ -51,6 +51,7 @@ def sample(
     callback: Callback | None = None,
     progress: bool = False,
     mode: str = "eager",
+    resume: dict[str, Any] | None = None,
 ) -> torch.Tensor:
     """Samples from a denoiser, by DPM2 with as much ancestral sampling as `eta` says.
 
@@ -70,12 +71,16 @@ def sample(
         conditioning: Keyword arguments for the denoiser.
         flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
         callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it, to be read alone;
-            `sigma` and `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen.
+            `sigma` and `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen; and
+            `state`, a function without arguments that gives the state of the run here, for `resume`. It is to be
+            called within the callback. `kdpm2.state` writes it to a file.
         progress: Whether to show a bar.
         mode: How the samples are made, the same to float32's precision. "eager" calls the network as it is. "compile"
             has torch compile a stage, network and all, once for all stages, when a network and shape first come.
             "graph" plays the whole run as one CUDA graph, recorded when a network, shape and schedule first come, and
             without a callback; see `kdpm2.graph`.
+        resume: The state of a run that was stopped. Called with the same arguments as that one, the run goes on, and
+            gives the same samples bit for bit; `x` and `seeds` play no part then, and may be None.
 
     Returns:
         A new tensor like `x`.
@@ -85,7 +90,7 @@ def sample(
         ValueError: If an argument is out of range, or contradicts another.
     """
     model = _called(denoiser, flow, callback, "conditioning", conditioning)
-    _check_samples(x)
+    x = _check_samples(x if resume is None else _stopped_at(resume, noise))
     eta = _check.number("eta", eta, 0, LARGEST_SCALE)
     s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
     table = _table(model.schedule, sigmas, model.prediction_type, eta, s_noise)
@@ -98,7 +103,12 @@ def sample(
     disable = not _check.flag("progress", progress)
     kind: type[Noise] = NOISES[_check.choice("noise", noise, NOISES)]
     kind.check(table)
-    run = Run(table, model, kind.of(seeds, table, x), dict(conditioning or {}), callback, disable)
+    source = kind.of(seeds, table, x) if resume is None else kind.of_state(resume["noise"], x)
+    if resume is not None:
+        state.check_digest(resume, table)
+    start = 0 if resume is None else _check.integer("stage", resume["stage"], 0, len(table) - 1)
+    stopped = partial(_state, noise, source, table)
+    run = Run(table, model, source, dict(conditioning or {}), callback, disable, start=start, stopped=stopped)
     return _made(MODES[chosen], run, x)
 
 
@@ -241,10 +251,26 @@ def _kept_table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, et
     return asked_for(schedule, np.frombuffer(levels), prediction_type, eta, s_noise)
 
 
-def _check_samples(x: Any) -> None:
+def _state(kind: str, noise: Noise, table: StageTable, stage: int, samples: torch.Tensor) -> dict[str, Any]:
+    """The state of a run that stands at a stage."""
+    told = {"kind": kind, "noise": noise.state(), "digest": state.digest(table)}
+    return told | {"stage": stage, "sample": samples.clone()}
+
+
+def _stopped_at(resume: Any, noise: str) -> torch.Tensor:
+    """The samples of a run that was stopped; TypeError or ValueError if that is no such state, or of another noise."""
+    if not isinstance(resume, dict) or not {"kind", "noise", "stage", "sample", "digest"} <= resume.keys():
+        raise TypeError(f"resume must be a state that a callback was given, or None, got {_check.shown(resume)}")
+    if resume["kind"] != noise:
+        raise ValueError(f"noise must be that of the run that was stopped, {resume['kind']!r}, got {noise!r}")
+    held: torch.Tensor = resume["sample"]
+    return held
+
+
+def _check_samples(x: Any) -> torch.Tensor:
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or not x.ndim:
         raise TypeError(f"x must be a floating-point tensor of shape (B, ...), got {_check.shown(x)}")
-    floating("x", x)
+    return floating("x", x)
 
 
 def _called(model: Network, flow: bool | None, callback: Any, conditioning_name: str, conditioning: Any) -> Denoiser:

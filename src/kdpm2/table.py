@@ -30,7 +30,7 @@ References:
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -234,15 +234,7 @@ def dpm2(
     # A single stage does all that its step does.
     starts_factor = np.where(has_midpoint, one, ratio)
     drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
-    scale = schedule.input_scale(level)
-
-    def rows(start: Floats, end: Floats, factor: Floats, anchor: Floats) -> Floats:
-        """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
-        towards_clean = (start - end) / level
-        kept = np.where(anchor > 0, -towards_clean, end / level)
-        x = factor * (kept + towards_clean * p)
-        return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
-
+    rows = partial(_rows, level, schedule.input_scale(level), p, q, drawn)
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
     initial_noise = float(s_noise * churned_by[0]) if len(sigma) else 0.0
     churned = sigma > unchurned
@@ -262,6 +254,85 @@ def dpm2(
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
         initial_noise=initial_noise,
         start=float(np.hypot(steps.sigmas[0], initial_noise)),
+        trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
+    )
+
+
+def _rows(
+    level: Floats,
+    scale: Floats,
+    p: Floats,
+    q: Floats,
+    drawn: Floats,
+    start: Floats,
+    end: Floats,
+    factor: Floats,
+    anchor: Floats,
+) -> Floats:
+    """Stages that follow their slope for end - start, in units of their sigma, from x or from the anchor."""
+    towards_clean = (start - end) / level
+    kept = np.where(anchor > 0, -towards_clean, end / level)
+    x = factor * (kept + towards_clean * p)
+    return np.array([scale, x, factor * towards_clean * q, factor * anchor, drawn, p, q]).T
+
+
+def of_stages(
+    schedule: NoiseSchedule,
+    steps: Steps,
+    prediction_type: str,
+    *,
+    step: NDArray[np.intp],
+    level: Floats,
+    x: Floats,
+    slope: Floats,
+    anchor: Floats,
+    noise: Floats | None = None,
+) -> StageTable:
+    r"""The table of another solver.
+
+    Its stages make :math:`x_i\,x + s_i\,d + c_i\,\mathrm{anchor} + e_i\,\mathrm{noise}`. Here d is the slope
+    :math:`(x - \hat x_0)/\sigma` that the network gives for the sample x of the stage. The anchor is the sample at the
+    start of the step. A run that begins in the middle of a step goes to its end by Euler's method.
+
+    Args:
+        schedule: What the model was trained on.
+        steps: Where the N steps start and end.
+        prediction_type: As in `dpm2`.
+        step: Shape (S,): which step each of the S stages belongs to, rising from 0 to N-1; one or two stages a step.
+        level: Shape (S,): the noise level of the sample that each stage reads, above 0; that of a step's first stage is
+            where the step starts.
+        x: Shape (S,): what the sample is multiplied by.
+        slope: Shape (S,): what the slope is multiplied by.
+        anchor: Shape (S,): what the anchor is multiplied by; 0 in the first stage of a step.
+        noise: Shape (S,): standard deviation of the noise that each stage adds, in the last stage of a step; none if
+            None.
+
+    Raises:
+        ValueError: If models of the schedule's family have no such prediction type.
+    """
+    starts = np.diff(step, prepend=-1) > 0
+    drawn = np.zeros_like(level) if noise is None else noise
+    p, q = schedule.affine(prediction_type, level)
+    scale, following = schedule.input_scale(level), steps.sigmas[1:]
+
+    def rows(x: Floats, slope: Floats, anchor: Floats) -> Floats:
+        return np.array([scale, x + slope * (1 - p) / level, -slope * q / level, anchor, drawn, p, q]).T
+
+    up = np.zeros_like(following)
+    np.maximum.at(up, step, drawn)
+    return StageTable(
+        sigmas=steps.sigmas,
+        up=up,
+        down=following,
+        mid=np.zeros_like(following),
+        step=step,
+        starts_step=starts,
+        stage_sigmas=level,
+        stage_timesteps=np.where(starts, steps.timesteps[step], steps.timestep(schedule, level)),
+        rows=rows(x, slope, anchor),
+        entry_rows=rows(np.ones_like(level), following[step] - level, np.zeros_like(level)),
+        initial_noise=0.0,
+        start=float(steps.sigmas[0]),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
 

@@ -1,4 +1,4 @@
-"""Counts and lengths that no memory holds, and sequences that never end."""
+"""Counts and lengths that no memory holds, or that no model has."""
 
 from kdpm2 import curves
 from tests.bad_input.calls import (
@@ -8,11 +8,7 @@ from tests.bad_input.calls import (
     KARRAS,
     TOO_MANY,
     Case,
-    Endless,
-    EndlessSeeds,
-    add_noise,
     align_your_steps,
-    begin,
     construct,
     curve,
     custom,
@@ -41,51 +37,45 @@ from tests.bad_input.calls import (
 
 LONGEST = "NAME must be an integer at least 1 and at most 100000, got"
 HOLD_AT_MOST = "NAME must hold at most 10000[01] numbers, got more"
-WITHOUT_END = {"endless": Endless(), "a range": range(10**12)}
 
 ABSURD: dict[str, Case] = {
     **{
         id_: case
         for context in ({}, FLOW, EDM, KARRAS, {"beta_schedule": "squaredcos_cap_v2"}, {"trained_betas": [0.1]})
         for call in (construct, from_config, load)
-        for id_, case in each(call, "num_train_timesteps", [100_001, 10**9, HUGE, 10**400], LONGEST, **context).items()
-        if not (context is FLOW or "trained_betas" in context) or call is construct
+        for id_, case in each(call, "num_train_timesteps", [100_001, 10**400], LONGEST, **context).items()
+        if context == {} or call is construct
     },
-    **each(construct, "num_train_timesteps", {"10^5000": 10**5000}, LONGEST),
     **{
         id_: case
         for context in ({}, FLOW, EDM, KARRAS, {"timestep_spacing": "leading"}, {"timestep_spacing": "sgm_uniform"})
-        for id_, case in each(
-            set_another, "num_inference_steps", [100_001, 10**9, HUGE, 10**400], LONGEST, **context
-        ).items()
+        for id_, case in each(set_another, "num_inference_steps", [100_001, HUGE], LONGEST, **context).items()
     },
-    **each(spaced, "num_inference_steps", [10**9, HUGE], LONGEST),
-    **each(spaced_flow, "num_inference_steps", [10**9, HUGE], LONGEST),
-    **each(spaced, "num_train_timesteps", [10**9, HUGE], "NAME must be an integer from 1 to 1000, got"),
-    **each(rectified_flow, "num_train_timesteps", [10**9, HUGE], LONGEST),
-    **each(discrete_schedule, "num_train_timesteps", [10**9, HUGE], LONGEST),
+    **each(spaced, "num_inference_steps", [HUGE], LONGEST),
+    **each(spaced_flow, "num_inference_steps", [HUGE], LONGEST),
+    **each(spaced, "num_train_timesteps", [HUGE], "NAME must be an integer from 1 to 1000, got"),
+    **each(rectified_flow, "num_train_timesteps", [HUGE], LONGEST),
+    **each(discrete_schedule, "num_train_timesteps", [HUGE], LONGEST),
     **{
         id_: case
         for call in (karras, exponential, polyexponential, vp)
-        for id_, case in each(call, "n", [10**9, HUGE, 10**400], LONGEST).items()
+        for id_, case in each(call, "n", [HUGE], LONGEST).items()
     },
     **{
         id_: case
         for kind in curves.SIGMA_CURVES
         if curves.SIGMA_CURVES[kind].has_ends
         for id_, case in each(
-            curve, "count", [10**9, HUGE], "NAME must be an integer from 1 to 100001, got", kind=kind
+            curve, "count", [HUGE], "NAME must be an integer from 1 to 100001, got", kind=kind
         ).items()
     },
-    **each(align_your_steps, "count", [10**9, HUGE], "NAME must be an integer from 1 to 100001, got"),
+    **each(align_your_steps, "count", [HUGE], "NAME must be an integer from 1 to 100001, got"),
     **each(set_own, "num_inference_steps", [HUGE], "NAME must be None or the number of steps given, 1", sigmas=[1.0]),
     **each(set_timesteps, "num_train_timesteps", [HUGE, 2**70, 10**400], "NAME must be an integer from 1 to 1000, got"),
     **each(construct, "steps_offset", [HUGE, 10**400], "NAME must be an integer from 0 to 1000, got"),
     **each(set_begin_index, "begin_index", [HUGE, 10**400], "NAME must be an integer from 0 to 6, got"),
     **each(seed, "seed", [10**400], "NAME must be an integer from 0 to"),
-    **each(
-        seed, "seed", {"endless": EndlessSeeds(), "a range": range(10**12)}, "NAME must hold at most 100000 integers"
-    ),
+    **each(seed, "seed", {"a list": [1] * 200_000}, "NAME must hold at most 100000 integers"),
     **{
         id_: case
         for call, name in (
@@ -100,8 +90,6 @@ ABSURD: dict[str, Case] = {
         )
         for id_, case in each(call, name, TOO_MANY, HOLD_AT_MOST).items()
     },
-    **each(begin, "timestep", WITHOUT_END, "NAME must be a number or a tensor of numbers, got"),
-    **each(add_noise, "timesteps", WITHOUT_END, "timestep must be a number or a tensor of numbers, got"),
     **each(gaussian, "shape", {"a huge side": (2**80,)}, "each of NAME must be an integer from 0 to"),
     **each(zoo_gaussian, "dimensions", [0, HUGE, 10**400], "NAME must be an integer from 1 to 1000000, got"),
 }

@@ -70,7 +70,6 @@ from tests.bad_input.modules import MODULES
 CONSTRUCTOR: dict[str, Case] = {
     **each(construct, "num_train_timesteps", [0, -1, *NO_INTEGERS], "NAME must be an integer at least 1, got"),
     **each(construct, "num_train_timesteps", [0, -1, "1"], "NAME must be an integer at least 1, got", **FLOW),
-    **each(construct, "num_train_timesteps", [0, -1, "1"], "NAME must be an integer at least 1, got", **EDM),
     **{
         id_: case
         for name in ("beta_start", "beta_end")
@@ -80,50 +79,19 @@ CONSTRUCTOR: dict[str, Case] = {
         ).items()
     },
     **each(construct, "beta_start", [1e-30], "betas must give alphas_cumprod that decrease strictly.*check beta_start"),
-    **each(construct, "beta_schedule", [*NO_CHOICES, b"linear"], "NAME must be one of 'linear', 'scaled_linear', 'squ"),
+    **each(construct, "beta_schedule", NO_CHOICES, "NAME must be one of 'linear', 'scaled_linear', 'squ"),
     **each(construct, "trained_betas", NO_SEQUENCES, "NAME must be a flat list or array of numbers|NAME must hold"),
     **each(construct, "trained_betas", NOT_FLAT, "NAME must hold at least one number in one dimension"),
     **each(construct, "trained_betas", [[0.1]], "NAME must be None for a flow or an EDM model", **FLOW),
     **each(construct, "trained_betas", [[0.1]], "NAME must be None for a flow or an EDM model", **EDM),
-    **each(construct, "rescale_betas_zero_snr", NO_FLAGS, "NAME must be True or False, got", **FLOW),
-    **{
-        id_: case
-        for context in (FLOW, EDM, {"trained_betas": [0.01, 0.02], "num_train_timesteps": 2})
-        for id_, case in (
-            each(construct, "beta_start", [NAN, INF, *NO_NUMBERS, None], "NAME must be a finite number, got", **context)
-            | each(construct, "beta_end", [NAN, 10**400], "NAME must be a finite number, got", **context)
-            | each(construct, "beta_schedule", [None, 1, b"linear"], "NAME must be one of 'linear'", **context)
-        ).items()
-    },
-    **{
-        id_: case
-        for context in (FLOW, EDM)
-        for id_, case in (
-            each(construct, "steps_offset", [-1, 10**9, *NO_INTEGERS], "NAME must be an integer from 0 to", **context)
-            | each(construct, "timestep_spacing", NO_CHOICES, "NAME must be one of 'linspace', ", **context)
-        ).items()
-    },
-    **{
-        id_: case
-        for context in ({}, FLOW, EDM)
-        for id_, case in (
-            each(construct, "base_shift", [NAN, INF, 10**400, *NO_NUMBERS], "NAME must be a finite number", **context)
-            | each(construct, "max_shift", [NAN, INF, 10**400, *NO_NUMBERS], "NAME must be a finite number", **context)
-            | each(
-                construct, "base_image_seq_len", [0, -1, 256.0, "1", True], "NAME must be an integer from", **context
-            )
-            | each(
-                construct, "max_image_seq_len", [0, -1, HUGE, 4096.0, "1"], "NAME must be an integer from", **context
-            )
-            | each(
-                construct, "max_image_seq_len", [256], "NAME must differ from base_image_seq_len, got 256", **context
-            )
-            | each(construct, "discard_next_to_last_sigma", [*NO_FLAGS, None], "NAME must be True or False", **context)
-            | each(
-                construct, "final_sigmas_type", NO_CHOICES, "NAME must be one of 'zero', 'sigma_min', got", **context
-            )
-        ).items()
-    },
+    **each(construct, "timestep_spacing", NO_CHOICES, "NAME must be one of 'linspace', ", **FLOW),
+    **each(construct, "base_shift", [NAN, INF, 10**400, *NO_NUMBERS], "NAME must be a finite number", **FLOW),
+    **each(construct, "max_shift", [NAN, INF, 10**400, *NO_NUMBERS], "NAME must be a finite number", **FLOW),
+    **each(construct, "base_image_seq_len", [0, -1, 256.0, "1", True], "NAME must be an integer from", **FLOW),
+    **each(construct, "max_image_seq_len", [0, -1, HUGE, 4096.0, "1"], "NAME must be an integer from", **FLOW),
+    **each(construct, "max_image_seq_len", [256], "NAME must differ from base_image_seq_len, got 256", **FLOW),
+    **each(construct, "discard_next_to_last_sigma", [*NO_FLAGS, None], "NAME must be True or False"),
+    **each(construct, "final_sigmas_type", NO_CHOICES, "NAME must be one of 'zero', 'sigma_min', got"),
     **each(
         construct,
         "trained_betas",
@@ -338,9 +306,7 @@ GENERATOR: dict[str, Case] = {
             "none": [None],
             "one none": [torch.Generator(), None],
             "numpy": np.random.RandomState(0),
-            "mapping": {},
             "true": True,
-            "the class": torch.Generator,
         },
         "NAME must be a torch.Generator or a list of them, got",
     ),
@@ -377,7 +343,7 @@ METHODS: dict[str, Case] = {
     **each(
         seed, "seed", [-1, 2**64, *(value for value in NO_INTEGERS if value not in (None, [1]))], "NAME must be an int"
     ),
-    **each(seed, "seed", [b"1", 1j, {}, {1}, np.array(1.5), torch.tensor([1, 2])], "NAME must be an integer from 0 to"),
+    **each(seed, "seed", [{}, np.array(1.5), torch.tensor([1, 2])], "NAME must be an integer from 0 to"),
     **each(seed, "seed", {"none": [], "no array": np.array([])}, "NAME must be an integer or hold one for each sample"),
     **each(
         seed, "seed", [[1, -1], [None], [True], [1, [2]], np.array([1.5])], "each of NAME must be an integer from 0"

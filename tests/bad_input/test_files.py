@@ -43,8 +43,6 @@ def test_what_is_no_file_is_refused_as_diffusers_does(cls: Any, tmp_path: Path) 
 
 
 BEYOND_JSON: dict[str, tuple[bytes, str]] = {
-    "nested too deeply": (b'{"beta_end": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-    "a mapping nested too deeply": (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
     "5000 digits": (b'{"num_train_timesteps": 1' + b"0" * 5000 + b"}", "an integer of too many digits"),
     "5000 digits of no option": (b'{"bogus": 1' + b"0" * 5000 + b"}", "an integer of too many digits"),
     "a list": (b"[1, 2]", r"must hold a mapping of options, got \[1, 2\]"),
@@ -70,10 +68,9 @@ def test_of_a_key_given_twice_the_last_counts_as_json_has_it() -> None:
         assert loaded(cls, b'{"beta_end": 5, "beta_end": 0.02}').config.beta_end == 0.02
 
 
-@pytest.mark.parametrize("beta", ["0.001", "7", "true"])
-@pytest.mark.parametrize("cls", [Ancestral, Discrete])
-def test_ten_million_betas_in_a_file_are_refused_once_they_are_read(cls: Any, beta: str, tmp_path: Path) -> None:
-    betas = ", ".join([beta] * 10_000_000)
+@pytest.mark.parametrize(("cls", "beta"), [(Ancestral, "0.001"), (Discrete, "7"), (Ancestral, "true")])
+def test_two_million_betas_in_a_file_are_refused_once_they_are_read(cls: Any, beta: str, tmp_path: Path) -> None:
+    betas = ", ".join([beta] * 2_000_000)
     (tmp_path / "scheduler_config.json").write_text(f'{{"num_train_timesteps": 1000, "trained_betas": [{betas}]}}')
     config = cls.load_config(tmp_path)
     message = r"trained_betas must (hold at most 100000 numbers|be a flat)"

@@ -13,7 +13,7 @@ import torch
 
 import kdpm2
 from kdpm2 import spacing
-from kdpm2.batching import BatchedSolver, Request, Server, folder, saved, snapshot
+from kdpm2.batching import BatchedSolver, Request, Server, folder, saved
 from kdpm2.table import dpm2
 from tests.batching.asking import DENOISER, MOST, OPTIONS, SCHEDULE, Gate, check, network, request, sigmas
 from tests.batching.requests import SHAPE
@@ -147,13 +147,10 @@ def test_a_server_goes_on_while_snapshots_are_taken(tmp_path: Path) -> None:
         futures = [server.submit(request(seed, 20, key=seed)) for seed in range(8)]
         for _ in range(5):
             server.snapshot(tmp_path, timeout=MOST)
-            state = json.loads((tmp_path / folder.STATE_FILE).read_text())["state"]
-            folders = {f"batch-{state['name']}-{number}" for number in range(len(state["begun"]))}
-            assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == folders
+            assert len(list(tmp_path.iterdir())) == 3  # two files and a lock
         for seed, future in enumerate(futures):
             check(future.result(MOST), request(seed, 20))
         server.snapshot(tmp_path)
-        assert not any(path.is_dir() for path in tmp_path.iterdir())
     empty, none = Server.restore(tmp_path, DENOISER)
     with empty:
         assert none == {}
@@ -169,16 +166,16 @@ def test_a_snapshot_that_fails_leaves_the_one_before_and_the_server(
         futures = [server.submit(request(seed, 50, key=seed)) for seed in range(2)]
         server.snapshot(tmp_path)
 
-        for writes in range(2):  # a solver's, and the state
+        for writes in range(2):  # the tensors, and the state
             left = iter(range(writes))
 
-            def full(*arguments: Any, left: Iterator[int] = left, write: Any = snapshot.write) -> None:
+            def full(*arguments: Any, left: Iterator[int] = left, put: Any = folder._put) -> None:
                 if next(left, None) is None:
                     raise OSError("no space left")
-                write(*arguments)
+                put(*arguments)
 
             with monkeypatch.context() as patched:
-                patched.setattr(snapshot, "write", full)
+                patched.setattr(folder, "_put", full)
                 with pytest.raises(OSError, match="no space left"):
                     server.snapshot(tmp_path)
         with pytest.raises(TypeError, match="folder must be a path"):
@@ -224,8 +221,8 @@ def test_a_callback_cannot_take_a_snapshot(tmp_path: Path) -> None:
 
 def test_what_was_changed_is_refused(tmp_path: Path) -> None:
     stopped(tmp_path, [request(seed, 5, key=seed) for seed in range(6)], 3)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 4
+    files = [path for path in tmp_path.iterdir() if path.name != ".lock"]
+    assert len(files) == 2
     threads = threading.active_count()
     for file in files:
         content = file.read_bytes()
@@ -245,7 +242,6 @@ def test_what_was_changed_is_refused(tmp_path: Path) -> None:
 
 CHANGES: list[Any] = [
     lambda state: state.update(format="kdpm2 server 2"),
-    lambda state: state.update(name="../elsewhere"),
     lambda state: state.pop("waiting"),
     lambda state: state["options"].update(queue_size=1),
     lambda state: state["options"].update(max_batch=2),
@@ -253,13 +249,13 @@ CHANGES: list[Any] = [
     lambda state: state["options"].update(dtype="int8"),
     lambda state: state["options"].update(static=True),
     lambda state: state["options"].update(run="something"),
-    lambda state: state["begun"].append([]),
-    lambda state: state["begun"][0][0].update(key=1.5),
-    lambda state: state["begun"][0][0].update(key=state["begun"][0][1]["key"]),
-    lambda state: state["begun"][0][0].update(id=state["begun"][0][1]["id"]),
-    lambda state: state["begun"][0][0].update(conditioning={"tensor": "t0"}),
-    lambda state: state["begun"][0][0].update(conditioning={"mapping": {"by": {"number": "text"}}}),
-    lambda state: state["waiting"][0].update(key=state["begun"][0][1]["key"]),
+    lambda state: state["begun"].append({"solver": state["begun"][0]["solver"], "requests": []}),
+    lambda state: state["begun"][0]["requests"][0].update(key=1.5),
+    lambda state: state["begun"][0]["requests"][0].update(key=state["begun"][0]["requests"][1]["key"]),
+    lambda state: state["begun"][0]["requests"][0].update(id=state["begun"][0]["requests"][1]["id"]),
+    lambda state: state["begun"][0]["requests"][0].update(conditioning={"tensor": "t0"}),
+    lambda state: state["begun"][0]["requests"][0].update(conditioning={"mapping": {"by": {"number": "text"}}}),
+    lambda state: state["waiting"][0].update(key=state["begun"][0]["requests"][1]["key"]),
     lambda state: state["waiting"][0].update(priority="high"),
     lambda state: state["waiting"][0]["table"].update(up={"number": 1.0}),
     lambda state: state["waiting"][0]["table"].update(step=state["waiting"][0]["table"]["up"]),
@@ -270,13 +266,13 @@ CHANGES: list[Any] = [
 
 def test_a_state_that_no_server_could_have_is_refused(tmp_path: Path) -> None:
     stopped(tmp_path, [request(seed, 5, key=seed) for seed in range(6)], 3)
-    state, tensors = snapshot.read(tmp_path)
+    state, tensors = folder.read(tmp_path, lambda state: 2**20)
     written = json.dumps(state)
     threads = threading.active_count()
     for change in CHANGES:
         changed = json.loads(written)
         change(changed)
-        snapshot.write(tmp_path, changed, tensors)
+        folder.write(tmp_path, changed, tensors)
         with pytest.raises(ValueError, match=r"folder must hold a snapshot that Server\.snapshot wrote"):
             Server.restore(tmp_path, DENOISER)
     assert threading.active_count() == threads

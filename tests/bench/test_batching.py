@@ -127,6 +127,7 @@ def test_samples_that_are_no_numbers_are_told_of(monkeypatch: pytest.MonkeyPatch
         batching.measured("", serving.STATIC, serving.POLICIES[serving.STATIC], load.requests(2, 1000.0), 1000.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [False, True])
 def test_64_samples_are_at_64_stages_and_make_the_draws_of_a_batch_at_one(noise: bool) -> None:
     works = advance.works(noise, lambda call: call())
@@ -137,6 +138,7 @@ def test_64_samples_are_at_64_stages_and_make_the_draws_of_a_batch_at_one(noise:
             assert run() == advance._ROUNDS
 
 
+@pytest.mark.slow
 def test_what_the_command_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "LOADS", (0.7,))
     files = tmp_path / "out.json", tmp_path / "out.md"

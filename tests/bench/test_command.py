@@ -63,6 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(result.output, results, files["markdown"].read_text(encoding="utf-8"), folder)
 
 
+@pytest.mark.slow
 def test_every_case_is_there_with_every_project(run: Run) -> None:
     found: dict[str, set[str]] = {}
     for record in run.results["records"]:
@@ -71,6 +72,7 @@ def test_every_case_is_there_with_every_project(run: Run) -> None:
     assert all(f"\n{case}: " in f"\n{run.output}" for case in CASES)
 
 
+@pytest.mark.slow
 def test_every_number_is_positive_and_finite(run: Run) -> None:
     for record in run.results["records"]:
         value = run.value(record["case"], record["project"])
@@ -81,6 +83,7 @@ def test_every_number_is_positive_and_finite(run: Run) -> None:
             assert record["repeats"] == 2
 
 
+@pytest.mark.slow
 def test_the_header_says_on_what_and_with_what(run: Run) -> None:
     import diffusers
     import torch
@@ -105,6 +108,7 @@ def tables(page: str) -> dict[str, dict[str, str]]:
     return rows
 
 
+@pytest.mark.slow
 def test_the_tables_say_what_the_json_says(run: Run) -> None:
     rows = tables(run.page)
     assert set(rows) == {case for case in CASES if not case.startswith("elements")}
@@ -121,11 +125,13 @@ def test_the_tables_say_what_the_json_says(run: Run) -> None:
     assert compared == 5 + 3 * 3 + 3
 
 
+@pytest.mark.slow
 def test_what_a_project_does_not_have_is_an_empty_cell(run: Run) -> None:
     cells = tables(run.page)["pair 1x4x64x64 float32, with its noise"]
     assert cells["kdpm2 / bound"] == cells["kdpm2.sample / bound"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("project", "tensors"), [("kdpm2", 12), ("kdpm2.sample", 9)])
 def test_the_bound_is_what_must_be_moved_at_the_speed_of_a_copy(run: Run, project: str, tensors: int) -> None:
     case = "pair 1x4x64x64 float32, without its noise"
@@ -135,6 +141,7 @@ def test_the_bound_is_what_must_be_moved_at_the_speed_of_a_copy(run: Run, projec
     assert float(tables(run.page)[case][f"{project} / bound"]) == pytest.approx(expected, rel=6e-3)
 
 
+@pytest.mark.slow
 def test_the_plot_has_a_line_for_every_project(run: Run) -> None:
     pixels = np.asarray(Image.open(run.folder / "out.png").convert("RGB")).reshape(-1, 3)
     for color in ((0xD5, 0x5E, 0x00), (0xE6, 0x9F, 0x00), (0x00, 0x72, 0xB2), (0x00, 0x9E, 0x73)):

@@ -10,6 +10,7 @@ from benchmarks import loops, pairs, report
 import kdpm2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "always"),
     [(loops.policy, True), (loops.policy, False), (partial(loops.digits, 1), True)],

@@ -1,24 +1,16 @@
 """Programs can do with our schedulers what they do with any: every row of the table in `calls.py`, for both classes."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 import kdpm2
-from tests.threads import one_thread
 
 from .calls import REFUSED, ROWS, Refused, Row, theirs_like
 
 CLASSES = [kdpm2.KDPM2AncestralDiscreteScheduler, kdpm2.KDPM2DiscreteScheduler]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=["ancestral", "discrete"])

@@ -2,7 +2,7 @@
 
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from tests.conftest import COMPARED
-from tests.threads import one_thread
 
 Pictures = NDArray[np.float32]
 
@@ -27,12 +26,6 @@ SMALL = {
     "norm_num_groups": 4,
 }
 CLASSES = 4
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 class Comparison(Protocol):

@@ -350,7 +350,7 @@ TABLE: dict[str, Row] = {
     "text, attended": Row(
         "StableDiffusionAttendAndExcitePipeline",
         lambda: {"unet": unet()},
-        {**WORDS, "token_indices": [[1, 2], [2, 3]], "attn_res": (8, 8), "thresholds": {0: 0.5}},
+        {**WORDS, "token_indices": [[1, 2], [2, 3]], "attn_res": (8, 8), "thresholds": {0: 0.1}},
     ),
     "text, semantic": Row(
         "SemanticStableDiffusionPipeline", lambda: {"unet": unet()}, {"prompt": WORDS["prompt"], "guidance_scale": 1.0}

@@ -7,7 +7,7 @@ and what it computes with a loop by hand.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,13 +180,28 @@ def step_sigmas(scheduler: Any) -> torch.Tensor:
     return torch.tensor(scheduler.table.sigmas, dtype=torch.float32)
 
 
-every_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-every_scheduler = pytest.mark.parametrize("scheduler", SCHEDULERS)
+def every_model(models: dict[str, Model] = MODELS, turn: int = 0, **more: Sequence[Any]) -> pytest.MarkDecorator:
+    """Each model with one of the two schedulers in turn, and in turn with each value of one more parameter, if any.
+
+    The others are slow. With a third parameter each two of the three meet in what is not.
+    """
+    name, values = next(iter(more.items())) if more else ("", [None])
+    chosen = [
+        pytest.param(
+            model,
+            scheduler,
+            *([value] if more else []),
+            marks=[pytest.mark.slow] if (i + j + k + turn) % 2 else [],
+            id="-".join([title, scheduler, *([str(value)] if more else [])]),
+        )
+        for (i, (title, model)), (j, scheduler), (k, value) in product(
+            enumerate(models.items()), enumerate(SCHEDULERS), enumerate(values)
+        )
+    ]
+    return pytest.mark.parametrize(("model", "scheduler", *([name] if more else [])), chosen)
 
 
-@every_model
-@every_scheduler
-@pytest.mark.parametrize("steps", [1, 4, 7])
+@every_model(steps=[1, 4, 7])
 def test_a_run_visits_the_noise_levels_of_the_pipelines_own_scheduler(
     networks: dict[str, Network], model: Model, scheduler: str, steps: int
 ) -> None:
@@ -208,8 +223,7 @@ def test_a_run_visits_the_noise_levels_of_the_pipelines_own_scheduler(
 
 if takes(TEXT_TO_IMAGE["sd3"].__call__, "sigmas"):  # from 0.32 on
 
-    @every_model
-    @every_scheduler
+    @every_model()
     def test_sigmas_passed_to_the_pipeline_are_visited(
         networks: dict[str, Network], model: Model, scheduler: str
     ) -> None:
@@ -220,8 +234,7 @@ if takes(TEXT_TO_IMAGE["sd3"].__call__, "sigmas"):  # from 0.32 on
         torch.testing.assert_close(step_sigmas(pipeline.scheduler), expected, rtol=0, atol=1e-6)
 
 
-@every_model
-@every_scheduler
+@every_model(turn=1)
 def test_a_seed_fixes_the_pictures(networks: dict[str, Network], model: Model, scheduler: str) -> None:
     pipeline = swapped(built(networks, model), scheduler)
 
@@ -241,8 +254,7 @@ def test_a_seed_fixes_the_pictures(networks: dict[str, Network], model: Model, s
     assert np.abs(drawn(pipeline, 1) - pictures).max() > 0.1
 
 
-@every_model
-@every_scheduler
+@every_model()
 def test_a_picture_with_a_seed_of_its_own_does_not_depend_on_its_neighbour(
     networks: dict[str, Network], model: Model, scheduler: str
 ) -> None:
@@ -258,9 +270,7 @@ def test_a_picture_with_a_seed_of_its_own_does_not_depend_on_its_neighbour(
     assert np.abs(first - second).max() > 0.1
 
 
-@every_model
-@every_scheduler
-@pytest.mark.parametrize("seeds", [(10,), (10, 20)], ids=["one picture", "two pictures"])
+@every_model(seeds=[(10,), (10, 20)])
 def test_a_pipeline_beside_a_loop_by_hand(
     networks: dict[str, Network], model: Model, scheduler: str, seeds: tuple[int, ...]
 ) -> None:
@@ -355,8 +365,7 @@ def decoded(autoencoder: Any, latents: torch.Tensor) -> Pictures:
     return pictures
 
 
-@pytest.mark.parametrize("model", SD3.values(), ids=SD3)
-@every_scheduler
+@every_model(SD3)
 def test_an_image_is_kept_the_more_the_lower_the_strength(
     networks: dict[str, Network], components: dict[str, Any], model: Model, scheduler: str
 ) -> None:
@@ -386,8 +395,7 @@ def test_an_image_is_kept_the_more_the_lower_the_strength(
     assert distances == sorted(set(distances))
 
 
-@pytest.mark.parametrize("model", FLUX.values(), ids=FLUX)
-@every_scheduler
+@every_model(FLUX, turn=1)
 def test_flux_begins_where_its_pipeline_says(networks: dict[str, Network], model: Model, scheduler: str) -> None:
     """That pipeline takes the 2N-1 stages for the steps, and has to begin at the noise level it means all the same."""
     steps, stages = 10, 19
@@ -410,8 +418,7 @@ def test_flux_begins_where_its_pipeline_says(networks: dict[str, Network], model
         assert sigmas[min(meant + 1, steps)] <= begun_at <= sigmas[max(meant - 1, 0)]
 
 
-@every_model
-@every_scheduler
+@every_model(turn=1)
 def test_a_saved_pipeline_draws_the_same_pictures(
     networks: dict[str, Network], model: Model, scheduler: str, tmp_path: Path
 ) -> None:
@@ -427,8 +434,7 @@ def test_a_saved_pipeline_draws_the_same_pictures(
     assert torch.equal(after.scheduler.sigmas, before.scheduler.sigmas)
 
 
-@every_model
-@every_scheduler
+@every_model()
 def test_the_pipelines_own_scheduler_is_taken_back(networks: dict[str, Network], model: Model, scheduler: str) -> None:
     given = {"base_shift": 0.4, "max_shift": 1.3, "base_image_seq_len": 200, "max_image_seq_len": 5000}
     theirs = EULER(**{**model.scheduler, **given})
@@ -449,9 +455,15 @@ def test_the_pipelines_own_scheduler_is_taken_back(networks: dict[str, Network],
 
 if hasattr(diffusers, "WanPipeline"):  # from 0.33 on
 
-    @every_scheduler
-    @pytest.mark.parametrize("solver", ["UniPCMultistepScheduler", "DPMSolverMultistepScheduler"])
-    @pytest.mark.parametrize("steps", [4, 20])
+    @pytest.mark.parametrize(
+        ("scheduler", "solver", "steps"),  # each two of the three meet
+        [
+            (SCHEDULERS[0], "UniPCMultistepScheduler", 4),
+            (SCHEDULERS[0], "DPMSolverMultistepScheduler", 10),
+            (SCHEDULERS[1], "UniPCMultistepScheduler", 10),
+            (SCHEDULERS[1], "DPMSolverMultistepScheduler", 4),
+        ],
+    )
     def test_a_video_pipeline_runs_from_the_configuration_of_a_multistep_solver(
         scheduler: str, solver: str, steps: int
     ) -> None:

@@ -16,6 +16,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 
 import kdpm2
+from tests.reference import unscheduled
 
 from .conftest import CLASSES, Comparison
 
@@ -40,22 +41,35 @@ class Run(NamedTuple):
     timesteps: torch.Tensor
 
 
-def every_config(*schedulers: str) -> pytest.MarkDecorator:
-    chosen = list(product(schedulers, CONFIGS))
-    return pytest.mark.parametrize("reference", chosen, indirect=True, ids=[" ".join(each) for each in chosen])
+def every_config(name: str, values: Sequence[Any], *schedulers: str) -> pytest.MarkDecorator:
+    """Every configuration with every value of the parameter `name`, and each of these two with both schedulers.
+
+    All three together are slow: that a value fails with one configuration and one of the schedulers alone would need
+    a fault in all of them at once.
+    """
+    chosen = [
+        pytest.param(
+            (scheduler, config),
+            value,
+            marks=[pytest.mark.slow] if (i + j + k) % 2 else [],
+            id=f"{scheduler} {config}-{value if isinstance(value, str) else i}",
+        )
+        for (k, scheduler), (j, config), (i, value) in product(*map(enumerate, (schedulers, CONFIGS, values)))
+    ]
+    return pytest.mark.parametrize(("reference", name), chosen, indirect=["reference"])
 
 
 @pytest.fixture(scope="module")
 def reference(request: pytest.FixtureRequest) -> Any:
     """A scheduler of diffusers, with the offset that a Stable Diffusion pipeline would set anyway, with a warning."""
     scheduler, config = request.param
-    return getattr(diffusers, scheduler)(**CONFIGS[config], steps_offset=1)
+    return unscheduled(getattr(diffusers, scheduler), **CONFIGS[config], steps_offset=1)
 
 
 @pytest.fixture(scope="module")
 def mild(reference: Any) -> Any:
     """For pixels: so little noise that what a random network leaves of it mostly stays within black and white."""
-    return type(reference).from_config(reference.config, beta_start=1e-4, beta_end=1e-3)
+    return unscheduled(type(reference), **{**reference.config, "beta_start": 1e-4, "beta_end": 1e-3})
 
 
 def exchanged(scheduler: Any) -> Any:
@@ -131,8 +145,7 @@ TASKS = {
 }
 
 
-@every_config(*SCHEDULERS)
-@pytest.mark.parametrize("title", TASKS)
+@every_config("title", list(TASKS), *SCHEDULERS)
 def test_stable_diffusion(
     components: dict[str, Any], unets: dict[int, Any], reference: Any, title: str, difference: Comparison
 ) -> None:
@@ -165,8 +178,7 @@ def test_stable_diffusion_corrects_an_old_configuration(
     assert pipeline.scheduler.timesteps[::2].tolist() == [751, 501, 251, 1]
 
 
-@every_config("KDPM2AncestralDiscreteScheduler")
-@pytest.mark.parametrize("generators", [one_generator, generator_each])
+@every_config("generators", [one_generator, generator_each], "KDPM2AncestralDiscreteScheduler")
 def test_unconditional(
     pixel_unets: dict[int | None, Any], mild: Any, generators: Callable[[int], Generators], difference: Comparison
 ) -> None:
@@ -195,25 +207,18 @@ def test_unconditional_needs_a_scheduler_that_takes_a_generator(pixel_unets: dic
     assert np.isfinite(pipeline(num_inference_steps=STEPS, output_type="np").images).all()
 
 
-@every_config(*SCHEDULERS)
-@pytest.mark.parametrize(
-    ("classes", "labels", "guidance", "generators"),
-    [
-        (None, None, 1.0, one_generator),
-        (CLASSES, [0, 2], 1.0, generator_each),
-        (CLASSES, [0, 2], 3.0, one_generator),
-    ],
-    ids=["no classes", "labels, generator each", "labels, guided"],
-)
+LABELLED: dict[str, tuple[int | None, list[int] | None, float, Callable[[int], Generators]]] = {
+    "no classes": (None, None, 1.0, one_generator),
+    "labels, generator each": (CLASSES, [0, 2], 1.0, generator_each),
+    "labels, guided": (CLASSES, [0, 2], 3.0, one_generator),
+}
+
+
+@every_config("title", list(LABELLED), *SCHEDULERS)
 def test_pixel_pipeline_beside_a_loop_by_hand(
-    pixel_unets: dict[int | None, Any],
-    mild: Any,
-    classes: int | None,
-    labels: list[int] | None,
-    guidance: float,
-    generators: Callable[[int], Generators],
-    difference: Comparison,
+    pixel_unets: dict[int | None, Any], mild: Any, title: str, difference: Comparison
 ) -> None:
+    classes, labels, guidance, generators = LABELLED[title]
     unet = pixel_unets[classes]
     pipeline = kdpm2.zoo.PixelPipeline(unet, exchanged(mild))
     pipeline.set_progress_bar_config(disable=True)

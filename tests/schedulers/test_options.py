@@ -201,12 +201,12 @@ def brownian_run(steps: int, generator: Any = None, seed: Any = None, **options:
 
 @pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
 def test_brownian_noise_makes_one_seed_converge(spacing: str) -> None:
-    samples = [brownian_run(steps, seed=[1, 2], timestep_spacing=spacing) for steps in (25, 50, 100, 200)]
+    samples = [brownian_run(steps, seed=[1, 2], timestep_spacing=spacing) for steps in (15, 30, 60, 120)]
     moved = [(b - a).abs().mean().item() for a, b in pairwise(samples)]
     assert moved[2] < moved[1] < moved[0]
-    assert moved[2] < 0.05
-    other = brownian_run(200, seed=[3, 4], timestep_spacing=spacing)
-    assert (other - samples[-1]).abs().mean() > 0.3
+    assert moved[2] < 0.08
+    other = brownian_run(15, seed=[3, 4], timestep_spacing=spacing)
+    assert (other - samples[0]).abs().mean() > 0.3
 
 
 def test_brownian_seeds_come_from_the_generators() -> None:

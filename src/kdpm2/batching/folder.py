@@ -1,20 +1,23 @@
 """A state in a folder: numbers and words in a file of JSON, tensors in one of safetensors.
 
 The JSON names the file of tensors and holds the digests of both, and it is put in place last, at one stroke: a crash
-before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. A file
-that does not have its digest is not read any further, and there is nothing in either that could be run.
+before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. One writer
+at a time holds the folder's lock. A file that does not have its digest is not read any further, and there is nothing in
+either that could be run.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors.torch import load, save
 
 from kdpm2 import _check
@@ -22,12 +25,17 @@ from kdpm2 import _check
 STATE_FILE = "batch.json"
 
 _FORMAT = "kdpm2 batch 1"
+_LOCK_FILE = ".lock"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _TENSORS = re.compile(r"tensors-[0-9a-f]{64}\.safetensors")
+_UNFINISHED = re.compile(r"\.(batch\.json|tensors-[0-9a-f]{64}\.safetensors)\.[0-9]+")
 _LARGEST_STATE = 2**28
+_LARGEST_HEADER = 2**16
+_TRIES = 5
 
 
 def write(folder: str | os.PathLike[str], state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Put a state into a folder, instead of the one that is there.
+    """Put a state into a folder, instead of the one that is there. Others that write to it wait.
 
     Raises:
         TypeError: If `folder` is no path.
@@ -39,15 +47,23 @@ def write(folder: str | os.PathLike[str], state: dict[str, Any], tensors: dict[s
     digest = hashlib.sha256(held).hexdigest()
     document = {"format": _FORMAT, "tensors": digest, "state": state}
     name = f"tensors-{digest}.safetensors"
-    _put(into / name, held)
-    _put(into / STATE_FILE, json.dumps({**document, "digest": _digest(document)}, indent=1).encode())
-    for other in into.iterdir():
-        if _TENSORS.fullmatch(other.name) and other.name != name:
-            other.unlink()
+    with FileLock(into / _LOCK_FILE):
+        _put(into / name, held)
+        _put(into / STATE_FILE, json.dumps({**document, "digest": _digest(document)}, indent=1).encode())
+        for other in into.iterdir():
+            # What is unfinished is of a writer that was killed, since who writes has the lock.
+            if (_TENSORS.fullmatch(other.name) and other.name != name) or _UNFINISHED.fullmatch(other.name):
+                other.unlink()
 
 
-def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read(
+    folder: str | os.PathLike[str], most: Callable[[dict[str, Any]], int]
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The state in a folder.
+
+    Args:
+        folder: What `write` was given.
+        most: Of the state, how many bytes its tensors may have at most. A larger file is not read.
 
     Raises:
         TypeError: If `folder` is no path.
@@ -55,16 +71,40 @@ def read(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, torc
     """
     into = _path(folder)
     with refusing(folder):
-        file = into / STATE_FILE
-        if file.stat().st_size > _LARGEST_STATE:
-            raise ValueError
-        document = json.loads(file.read_bytes())
-        if document.pop("digest") != _digest(document) or document["format"] != _FORMAT:
-            raise ValueError
-        held = (into / f"tensors-{document['tensors']}.safetensors").read_bytes()
-        if hashlib.sha256(held).hexdigest() != document["tensors"] or not isinstance(document["state"], dict):
-            raise ValueError
-        return document["state"], load(held)
+        for _ in range(_TRIES - 1):
+            try:
+                return _read(into, most)
+            except FileNotFoundError:  # another snapshot may have taken the place of this one between the two files
+                continue
+        return _read(into, most)
+
+
+def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    document = json.loads(_content(folder / STATE_FILE, _LARGEST_STATE))
+    if document.get("format") != _FORMAT:
+        raise ValueError(f"{STATE_FILE} must be of the format {_FORMAT!r}, got {_check.shown(document.get('format'))}")
+    if document.pop("digest") != _digest(document):
+        raise ValueError(f"{STATE_FILE} does not have its digest")
+    state, digest = document["state"], document["tensors"]
+    if not isinstance(state, dict) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{STATE_FILE} must hold a state, and the digest of the tensors")
+    held = _content(folder / f"tensors-{digest}.safetensors", most(state) + _LARGEST_HEADER)
+    if hashlib.sha256(held).hexdigest() != digest:
+        raise ValueError(f"tensors-{digest}.safetensors does not have its digest")
+    return state, load(held)
+
+
+def _content(file: Path, most: int) -> bytes:
+    """What a plain file holds; ValueError for a link, a device or a pipe, or one that is too large."""
+    # Without waiting for whoever is to write to a pipe.
+    opened = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(opened, "rb") as stream:
+        known = os.fstat(opened)
+        if not stat.S_ISREG(known.st_mode):
+            raise ValueError(f"{file.name} must be a plain file")
+        if known.st_size > most:
+            raise ValueError(f"{file.name} must have at most {most} bytes, got {known.st_size}")
+        return stream.read()
 
 
 @contextmanager
@@ -93,8 +133,9 @@ def _digest(document: dict[str, Any]) -> str:
 def _put(file: Path, content: bytes) -> None:
     """Put a file in place at one stroke, and see that it is on the disk before anything that refers to it."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
+    beside.unlink(missing_ok=True)
     try:
-        with beside.open("wb") as stream:
+        with beside.open("xb") as stream:  # never through a link that somebody put there
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

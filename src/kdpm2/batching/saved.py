@@ -1,19 +1,14 @@
 """What a `Server` has to do, in a folder.
 
-Each batch's solver writes a folder of its own, under a name that was never used. The state that names these is put in
-place last, at one stroke (see `kdpm2.batching.snapshot`), and then what the one before named is removed: a crash leaves
-the one or the other. Only requests with a key are in it, as nobody could ask for the others.
+A state holds each batch's solver (see `kdpm2.batching.snapshot`) with what came with its requests, and the requests
+that wait. Only requests with a key are in it, as nobody could ask for the others.
 """
 
-import re
-import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +16,7 @@ import torch
 
 from kdpm2 import _check
 from kdpm2.batching import conditioning, snapshot
+from kdpm2.batching import folder as files
 from kdpm2.batching.batch import Batch
 from kdpm2.batching.jobs import Job
 from kdpm2.batching.request import Request
@@ -28,7 +24,7 @@ from kdpm2.batching.solver import BatchedSolver
 from kdpm2.table import StageTable
 
 _FORMAT = "kdpm2 server 1"
-_FOLDERS = re.compile(r"batch-[0-9a-f]{32}-\d{1,9}")
+_MOST_CONDITIONING = 2**31  # bytes of what came with all requests, and of the samples of those that wait
 _TABLE = {
     "sigmas": ("N+1", torch.float64),
     "up": ("N", torch.float64),
@@ -77,23 +73,19 @@ def write(
     if not isinstance(folder, (str, PathLike)):
         raise TypeError(f"folder must be a path, got {_check.shown(folder)}")
     tensors: dict[str, torch.Tensor] = {}
-    name, begun = uuid.uuid4().hex, []
+    begun: list[dict[str, Any]] = []
     for batch in batches:
         jobs = {id: job for id, job in batch.owners.items() if job.key is not None and not job.future.done()}
         if jobs:
-            begun.append(
-                [
-                    {"id": id, "key": job.key, "conditioning": _put(batch.conditioning_of(id), tensors)}
-                    for id, job in jobs.items()
-                ]
-            )
-            batch.solver.snapshot(Path(folder) / f"batch-{name}-{len(begun) - 1}")
+            requests = [
+                {"id": id, "key": job.key, "conditioning": _put(batch.conditioning_of(id), tensors)}
+                for id, job in jobs.items()
+            ]
+            solver, held = snapshot.taken(batch.solver)
+            tensors |= {f"{len(begun)}.{name}": tensor for name, tensor in held.items()}
+            begun.append({"solver": solver, "requests": requests})
     queue = [_waiting(job, tensors) for job in waiting if job.key is not None and not job.future.done()]
-    state = {"format": _FORMAT, "options": options, "name": name, "begun": begun, "waiting": queue}
-    snapshot.write(folder, state, tensors)
-    for other in Path(folder).iterdir():
-        if _FOLDERS.fullmatch(other.name) and not other.name.startswith(f"batch-{name}-"):
-            shutil.rmtree(other, ignore_errors=True)
+    files.write(folder, {"format": _FORMAT, "options": options, "begun": begun, "waiting": queue}, tensors)
 
 
 def read(folder: str | PathLike[str], device: str | torch.device | None) -> Saved:
@@ -103,16 +95,18 @@ def read(folder: str | PathLike[str], device: str | torch.device | None) -> Save
         TypeError: If `folder` is no path.
         ValueError: If it holds anything else.
     """
-    state, tensors = snapshot.read(folder)
+    state, tensors = files.read(folder, _most_bytes)
     with refusing(folder):
-        if state["format"] != _FORMAT or not re.fullmatch(r"[0-9a-f]{32}", state["name"]):
-            raise ValueError
+        if state["format"] != _FORMAT:
+            raise ValueError(f"format must be {_FORMAT!r}, got {_check.shown(state['format'])}")
         options = state["options"]
         if device is not None:
             options["device"] = str(device)
         place, begun = torch.device(options["device"]), []
-        for number, said in enumerate(state["begun"]):
-            solver = BatchedSolver.restore(Path(folder) / f"batch-{state['name']}-{number}", place)
+        for number, batch in enumerate(state["begun"]):
+            said, prefix = batch["requests"], f"{number}."
+            held = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+            solver = snapshot.solver_of(BatchedSolver, batch["solver"], held, place, folder)
             keys = {each["id"]: each["key"] for each in said}
             given = {each["id"]: conditioning.taken(_got(each["conditioning"], tensors), place) for each in said}
             for id in set(solver.ids) - set(keys):
@@ -121,6 +115,10 @@ def read(folder: str | PathLike[str], device: str | torch.device | None) -> Save
                 raise ValueError
             begun.append(Begun(solver, keys, given))
         return Saved(options, begun, [_request(each, tensors) for each in state["waiting"]])
+
+
+def _most_bytes(state: dict[str, Any]) -> int:
+    return sum(snapshot.most_bytes(batch["solver"]) for batch in state["begun"]) + _MOST_CONDITIONING
 
 
 @contextmanager

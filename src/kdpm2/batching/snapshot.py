@@ -4,6 +4,7 @@ The tensors are those of all requests one after another: `sample` and `previous`
 `conditions`, (2, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
 """
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,7 @@ import torch
 
 from kdpm2 import _check
 from kdpm2._check_tensor import FLOATING, on_device
-from kdpm2.batching.folder import read as read
 from kdpm2.batching.folder import refusing
-from kdpm2.batching.folder import write as write
 from kdpm2.batching.live import Live, Rows
 from kdpm2.noise import LARGEST_SEED, NOISES
 from kdpm2.update import COLUMNS
@@ -22,6 +21,7 @@ from kdpm2.update import COLUMNS
 if TYPE_CHECKING:
     from kdpm2.batching.solver import BatchedSolver
 
+_MOST_ELEMENTS = 2**32  # 16 GB of float32: a file may not ask for more
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
 
@@ -65,6 +65,18 @@ def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tens
     return state, tensors
 
 
+def most_bytes(state: dict[str, Any]) -> int:
+    """How many bytes the tensors of a solver with this state have at most; any error if it is no such state."""
+    elements: int = math.prod(state["shape"]) * max(state["capacity"] or 1, len(state["requests"]))
+    if not 0 <= elements <= _MOST_ELEMENTS:
+        raise ValueError(f"shape and capacity must be of at most {_MOST_ELEMENTS} elements in all, got {elements}")
+    stages: int = sum(request["stages"] for request in state["requests"])
+    if not 0 <= stages <= _MOST_ELEMENTS:
+        raise ValueError(f"stages must be at most {_MOST_ELEMENTS} in all, got {stages}")
+    generators = len(torch.Generator(device="cpu").get_state()) * len(state["requests"])
+    return 8 * (2 * elements + (len(COLUMNS) + 3) * stages) + generators
+
+
 def solver_of(
     cls: type["BatchedSolver"],
     state: dict[str, Any],
@@ -78,6 +90,8 @@ def solver_of(
         state.pop("device", None)
     place = on_device(torch.empty(0, device="cpu"), device).device
     with refusing(folder):
+        if place.type == "meta":
+            raise ValueError("device must be one that holds numbers, got 'meta'")
         said, next_id = state.pop("requests"), state.pop("next_id")
         state["dtype"] = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
         solver = cls(**state, device=place)

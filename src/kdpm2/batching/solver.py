@@ -22,6 +22,7 @@ import torch
 
 from kdpm2 import _check, philox, update
 from kdpm2._check_tensor import check_like, floating, floating_dtype, on_device, without_waiting
+from kdpm2.batching import folder as files
 from kdpm2.batching import snapshot
 from kdpm2.batching.live import Live, Rows, at_hand
 from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, NOISES, Noise, drawn_seeds, generator_of
@@ -321,12 +322,18 @@ class BatchedSolver:
             steps = [request.step for request in self._places] + [0] * (size - len(streams))
             numbers = self._moved(torch.tensor(steps, dtype=torch.int64, device="cpu"))
             return Draw(torch.cat(streams + empty), numbers)
-        noise = torch.zeros(size, *self._shape, dtype=self._dtype, device=self._device)
+        like = self._sample[:1]
         for place in places:
             request = self._places[place]
             if request.drawn is None:
-                request.drawn = request.noise.draw(request.step, noise[place : place + 1])
-            noise[place] = request.drawn[0]
+                request.drawn = request.noise.draw(request.step, like)
+        drawn = [request.drawn for request in self._places if request.drawn is not None]
+        if len(drawn) == size:
+            return torch.cat(drawn)
+        noise = torch.zeros(size, *self._shape, dtype=self._working, device=self._device)
+        if drawn:
+            index = self._moved(torch.tensor(places, dtype=torch.int64, device="cpu"))
+            noise.index_copy_(0, index, torch.cat(drawn).to(self._working))
         return noise
 
     @_without_gradients
@@ -342,7 +349,7 @@ class BatchedSolver:
         Raises:
             OSError: If it cannot be written.
         """
-        snapshot.write(folder, *snapshot.taken(self))
+        files.write(folder, *snapshot.taken(self))
 
     @classmethod
     @_without_gradients
@@ -356,7 +363,7 @@ class BatchedSolver:
         Raises:
             ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.
         """
-        state, tensors = snapshot.read(folder)
+        state, tensors = files.read(folder, snapshot.most_bytes)
         return snapshot.solver_of(cls, state, tensors, device, folder)
 
 

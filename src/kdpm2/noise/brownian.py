@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from kdpm2 import _check
-from kdpm2._check_tensor import floating
+from kdpm2._check_tensor import FLOATING, floating
 from kdpm2.noise.seeds import Seeds, checked_seeds, drawn_seeds
 from kdpm2.noise.source import Noise
 from kdpm2.table import StageTable
 
 # To which torchsde rounds where it looks at a path.
 _DIGITS = 6
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
 
 class OnPath(Noise):
@@ -52,11 +53,15 @@ class OnPath(Noise):
 
     def state(self) -> dict[str, Any]:
         """The path's seeds and its end, and the noise levels."""
-        return {"seeds": self.path.seeds, "highest": self.path.highest, "sigmas": self.sigmas}
+        told = {"seeds": self.path.seeds, "highest": self.path.highest, "sigmas": self.sigmas}
+        return told | {"shape": list(self.path.shape), "dtype": str(self.path.dtype).removeprefix("torch.")}
 
     @classmethod
     def of_state(cls, state: dict[str, Any], like: torch.Tensor) -> "OnPath":
         """The same path, which its seeds and its end say."""
+        if not like.numel():
+            dtype = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
+            like = torch.empty(state["shape"], dtype=dtype, device=like.device)
         return cls(Brownian(like, 0.0, state["highest"], state["seeds"]), list(state["sigmas"]))
 
 

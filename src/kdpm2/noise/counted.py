@@ -33,11 +33,12 @@ class Philox(Noise):
         return cls(each, like.device)
 
     def serves(self, like: torch.Tensor) -> bool:
-        """A seed a sample, on their device."""
-        return len(self.seeds) == (len(like) if like.ndim else 1) and self.streams.device == like.device
+        """There is a seed for each sample."""
+        return len(self.seeds) == (len(like) if like.ndim else 1)
 
     def draw(self, step: int, like: torch.Tensor) -> torch.Tensor:
         """The draw of the step's number."""
+        self.streams = without_waiting(self.streams, like.device)
         shape = tuple(like.shape) if like.ndim else (1,)
         noise = philox.normal(self.streams, step, shape).reshape(like.shape)
         return noise.to(torch.promote_types(like.dtype, noise.dtype))

@@ -24,7 +24,9 @@ class Gaussian(Noise):
     drawn_on = True
 
     def __init__(self, generators: Generators) -> None:
-        self.generators = generators
+        # A list of one serves the whole batch, as that one does, and costs more at each draw.
+        alone = isinstance(generators, list) and len(generators) == 1
+        self.generators = generators[0] if alone else generators  # type: ignore[index]
 
     @classmethod
     def of(cls, seeds: Seeds, table: StageTable, like: torch.Tensor) -> "Gaussian":
@@ -43,7 +45,8 @@ class Gaussian(Noise):
     def state(self) -> dict[str, Any]:
         """The states of the generators."""
         if self.generators is None:
-            return {"global": torch.get_rng_state()}
+            of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+            return {"global": torch.get_rng_state(), **{f"cuda:{i}": each for i, each in enumerate(of_gpus)}}
         return {"generators": torch.stack([generator.get_state() for generator in listed(self.generators)])}
 
     @classmethod
@@ -51,6 +54,8 @@ class Gaussian(Noise):
         """From generators in these states; torch's global one is set to its own."""
         if "global" in state:
             torch.set_rng_state(state["global"])
+            for device in sorted(state.keys() - {"global"}):
+                torch.cuda.set_rng_state(state[device], device)
             return cls(None)
         generators = [torch.Generator(device="cpu") for _ in state["generators"]]
         for generator, each in zip(generators, state["generators"], strict=True):

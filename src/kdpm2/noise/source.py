@@ -69,4 +69,7 @@ class Noise(Source):
     @classmethod
     @abstractmethod
     def of_state(cls, state: dict[str, Any], like: torch.Tensor) -> "Noise":
-        """The noise that goes on where another stood when `state` was taken; `like` as in `of`."""
+        """The noise that goes on where another stood when `state` was taken.
+
+        `like` is as in `of`, or a tensor without elements if the samples are not known yet.
+        """

@@ -31,8 +31,9 @@ from kdpm2.run import Run
 from kdpm2.schedulers import _clean, _options, _steps
 from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
 from kdpm2.schedulers._buffers import forget
-from kdpm2.schedulers._noising import ARRAY, ArrayOrTensor, Noising
+from kdpm2.schedulers._noising import ARRAY, ArrayOrTensor
 from kdpm2.schedulers._sample_space import InSampleSpace, no_tensor
+from kdpm2.schedulers._state import Stoppable
 from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, variance_preserving
@@ -57,7 +58,7 @@ class _Locked:
     __slots__ = ("_lock",)
 
 
-class KDPM2Scheduler(SchedulerMixin, Noising, InSampleSpace, _Locked):
+class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, _Locked):
     """The loop's side of both schedulers, and their options; how a stage is made of them is `_solver`'s to say.
 
     Options of both:

@@ -194,7 +194,7 @@ def _sigma_curve(options: Any) -> str | None:
     if options.ays_sigmas is not None:
         chosen["ays_sigmas"] = f"ays_{_check.choice('ays_sigmas', options.ays_sigmas, curves.ALIGN_YOUR_STEPS)}"
     if options.sigma_curve is not None:
-        chosen["sigma_curve"] = _check.choice("sigma_curve", options.sigma_curve, spacing.CURVE_NAMES)
+        chosen["sigma_curve"] = _check.choice("sigma_curve", options.sigma_curve, curves.SIGMA_CURVES)
     if len(chosen) > 1:
         known = ", ".join([*curves.FLAGS, "ays_sigmas", "sigma_curve"])
         raise ValueError(f"only one of {known} may be set, got {', '.join(chosen)}")
