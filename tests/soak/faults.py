@@ -34,7 +34,12 @@ CHANCES = {
     "deadline": 0.03,
 }
 """Of each time that it could come: for a request, a call of the network, a draw, a stage."""
-OTHERS = ("snapshot by two threads at once", "server dropped without close", "server thrown away, and restored")
+OTHERS = (
+    "snapshot by two threads at once",
+    "server dropped without close",
+    "server thrown away, and restored",
+    "snapshots of two servers into one folder",
+)
 """Faults of a whole server, which the soak deals out itself."""
 CALLBACK_ERRORS = (SystemExit, KeyboardInterrupt, asyncio.CancelledError, RuntimeError)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from kdpm2.batching import saved, snapshot
+from kdpm2.batching import BatchedSolver, saved
 from kdpm2.batching.folder import STATE_FILE
 from tests.soak.asked import TOLERANCES, Alone, asked
 from tests.soak.lives import REQUESTS, STEPS, lines, serve, solve
@@ -120,8 +120,7 @@ def held(way: str, first: int, folder: Path) -> set[int]:
     if not (folder / STATE_FILE).exists():
         return set()
     if way == "BatchedSolver.snapshot":
-        state, _ = snapshot.read(folder)
-        return {first + int(each["id"]) for each in state["requests"]}
+        return {first + id for id in BatchedSolver.restore(folder).ids}
     kept = saved.read(folder, None)
     keys = [key for begun in kept.begun for key in begun.keys.values()] + [one.key for one in kept.waiting]
     return {int(key) for key in keys if key is not None}

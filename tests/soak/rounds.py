@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kdpm2.batching import Request, Server
-from tests.soak.asked import POISON, SEEDS, SHAPE, Alone, asked
+from tests.soak.asked import POISON, SEEDS, SHAPE, Alone, asked, clean
 from tests.soak.faults import CALLBACK_ERRORS, OTHERS, Faults, FaultyNetwork, injected
 from tests.soak.ticket import OUTSIDE, VERDICTS, Ticket, verdicts
 
@@ -104,7 +104,7 @@ class Round:
             thread.start()
         while any(thread.is_alive() for thread in asking):
             time.sleep(0.3 * self.faults.number())
-            (self._swap, self._snapshot_twice, lambda: None)[self.faults.below(3)]()
+            (self._swap, self._snapshot_twice, self._snapshot_with_another, lambda: None)[self.faults.below(4)]()
         for thread in asking:
             thread.join()
         if self.faults.below(2):
@@ -189,24 +189,44 @@ class Round:
 
     def _snapshot_twice(self) -> None:
         """Two threads that write a snapshot into one folder at once."""
-        self.faults.count(OTHERS[0])
-        errors: list[BaseException] = []
         server = self.server
         assert server is not None
+        self.faults.count(OTHERS[0])
+        self._write(OTHERS[0], self.folder, server, server)
 
-        def write() -> None:
+    def _snapshot_with_another(self) -> None:
+        """Two servers that write into one folder at once; what is there then is of one of them, and whole."""
+        server, folder = self.server, self.folder / "of two"
+        assert server is not None
+        self.faults.count(OTHERS[3])
+        with Server(clean, 1, shape=SHAPE, queue_size=4) as other:
+            futures = [other.submit(asked(seed).request(key=f"other {seed}")) for seed in range(4)]
+            self._write(OTHERS[3], folder, server, other)
+            wait(futures, MOST)
+        try:
+            restored, _ = Server.restore(folder, clean)
+        except ValueError as error:
+            self.report.add("lost", {OTHERS[3]}, repr(error))
+        else:
+            restored.close(cancel=True, timeout=MOST)
+
+    def _write(self, fault: str, folder: Path, *servers: Server) -> None:
+        """Snapshots of some servers, at once."""
+        errors: list[BaseException] = []
+
+        def write(server: Server) -> None:
             try:
-                server.snapshot(self.folder, timeout=MOST)
+                server.snapshot(folder, timeout=MOST)
             except BaseException as error:
                 errors.append(error)
 
-        threads = [threading.Thread(target=write) for _ in range(2)]
+        threads = [threading.Thread(target=write, args=(server,)) for server in servers]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         for error in errors:
-            self.report.add("lost", {OTHERS[0]}, f"a snapshot: {error!r}")
+            self.report.add("lost", {fault}, f"a snapshot: {error!r}")
 
     def _swap(self) -> None:
         """Write a snapshot, go on with a server that is restored from it, and throw the other away."""
