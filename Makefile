@@ -13,7 +13,7 @@ CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves noise_schedule pred
 GPU_PYTHON := 3.12
 GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint mutate train bench batching gpu-wheels pictures docs
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint soak mutate train bench batching gpu-wheels pictures docs
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -53,6 +53,11 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Half an hour of faults at random, and then processes that are killed a hundred times.
+soak: .venv/installed
+	$(BIN)/python -m tests.soak --minutes 30 --seed 0
+	$(BIN)/python -m tests.soak.kill --times 100
 
 mutate: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutate]'

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+import kdpm2
 from kdpm2.batching import BatchedSolver, Finished, Server
-from kdpm2.batching.jobs import Waiting
-from tests.batching.asking import DENOISER, MOST, OPTIONS, BrokenError, Gate, check, request
+from kdpm2.batching.jobs import SampleFuture, Waiting
+from tests.batching.asking import DENOISER, MOST, OPTIONS, SCHEDULE, BrokenError, Gate, check, network, request
 
 
 def raising(error: BaseException) -> Callable[[object], None]:
@@ -76,8 +77,6 @@ def test_a_future_may_be_ended_by_somebody_else(outside: Callable[[Any], object]
 
 
 def test_a_future_may_be_ended_just_before_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdpm2.batching.jobs import SampleFuture
-
     def late(future: Future[torch.Tensor], sample: torch.Tensor) -> None:
         if not future.done():
             Future.set_exception(future, BrokenError())
@@ -277,4 +276,40 @@ def test_wrong_arguments_close_nothing(arguments: dict[str, Any], error: type[Ex
     with Server(DENOISER, 1, **OPTIONS) as server:
         with pytest.raises(error, match=message):
             server.close(**arguments)
+        check(server.submit(request(1)).result(MOST), request(1))
+
+
+def spoiling(fails: int) -> kdpm2.Denoiser:
+    """A network that writes to all that it is given, and then fails for the first calls for several."""
+    left = iter(range(fails))
+
+    def called(x: torch.Tensor, timestep: torch.Tensor, **given: Any) -> torch.Tensor:
+        output, several = network(x, timestep, **given), int(x.flatten(1).any(1).sum()) > 1
+        for each in (x, timestep, given["by"], given["factor"], given["more"]["scale"]):
+            each.fill_(torch.nan)
+        if several and next(left, None) is not None:
+            raise BrokenError("with its input spoilt")
+        return output
+
+    return kdpm2.Denoiser(called, SCHEDULE)
+
+
+@pytest.mark.parametrize("fails", [0, 3])
+@pytest.mark.parametrize("static", [False, True])
+def test_a_network_may_write_to_its_input_and_fail(fails: int, static: bool) -> None:
+    with Server(spoiling(fails), 3, static=static, **OPTIONS) as server:
+        futures = [server.submit(request(seed, 4)) for seed in range(3)]
+        for seed, future in enumerate(futures):
+            check(future.result(MOST), request(seed, 4))
+
+
+def test_who_says_that_a_future_runs_just_before_the_server_does_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def late(future: Future[torch.Tensor]) -> bool:
+        Future.set_running_or_notify_cancel(future)
+        return Future.set_running_or_notify_cancel(future)
+
+    monkeypatch.setattr(SampleFuture, "set_running_or_notify_cancel", late)
+    with Server(DENOISER, 2, **OPTIONS) as server:
         check(server.submit(request(1)).result(MOST), request(1))

@@ -65,7 +65,6 @@ class Batch(Generic[Owner]):
         self.solver, self.kind = solver, kind
         self.owners: dict[int, Owner] = {}
         self._conditioning: dict[int, dict[str, Any]] = {}
-        self._together: tuple[list[int | None], dict[str, Any]] = ([], {})
 
     def admit(self, wanted: Checked, owner: Owner) -> None:
         """Take in a request. Nothing has changed if that fails."""
@@ -114,14 +113,14 @@ class Batch(Generic[Owner]):
         """What the network says, and those for which it has only an error, with 0 in their places."""
         places = [(place, id) for place, id in enumerate(inputs.ids) if id is not None]
         try:
-            if inputs.ids != self._together[0]:
-                each = [None if id is None else self._conditioning[id] for id in inputs.ids]
-                self._together = (inputs.ids, network.together(each))
-            return network(inputs.x, inputs.timestep, self._together[1], len(places)), {}
+            # Put together anew for each call: the network may write to what it is given.
+            given = network.together([None if id is None else self._conditioning[id] for id in inputs.ids])
+            return network(inputs.x, inputs.timestep, given, len(places)), {}
         except Exception as error:
             if len(places) == 1:
                 return inputs.x, {places[0][1]: error}
             logger.warning("a network call for %d requests failed; it is now made for each", len(places), exc_info=True)
+        inputs = self.solver.next_inputs()  # those may be spoilt
         output, failed = torch.zeros_like(inputs.x), {}
         for place, id in places:
             try:

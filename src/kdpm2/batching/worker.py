@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -280,12 +280,13 @@ class Worker:
         try:
             if not future.running() and not future.set_running_or_notify_cancel():
                 return
+        except (InvalidStateError, RuntimeError):  # somebody else was quicker, and has maybe just said that it runs
+            pass
+        with suppress(InvalidStateError):  # likewise
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
-        except (InvalidStateError, RuntimeError):  # somebody else was quicker
-            pass
 
     def _die(self, error: BaseException) -> None:
         with self._changed:
