@@ -79,13 +79,12 @@ def works(noise: bool, calling: Calling) -> dict[str, Work]:
 def _drawing_at_once(work: Work, noise: bool) -> Work:
     """A solver's work; without its noise, one draw for all samples, as for a batch at one stage, instead of each's."""
 
-    def draw(solver: Any, _: object) -> bool:
-        torch.randn_like(solver._drawn)
-        return True
+    def draw(solver: Any, size: int) -> torch.Tensor:
+        return torch.randn_like(solver._sample[:size])
 
     @contextmanager
     def prepared() -> Iterator[Run]:
-        with work() as run, nullcontext() if noise else mock.patch.object(BatchedSolver, "_draw", draw):
+        with work() as run, nullcontext() if noise else mock.patch.object(BatchedSolver, "_drawn", draw):
             yield run
 
     return prepared

@@ -343,7 +343,7 @@ METHODS: dict[str, Case] = {
     **each(
         seed, "seed", [-1, 2**64, *(value for value in NO_INTEGERS if value not in (None, [1]))], "NAME must be an int"
     ),
-    **each(seed, "seed", [{}, np.array(1.5), torch.tensor([1, 2])], "NAME must be an integer from 0 to"),
+    **each(seed, "seed", [{}, np.array(1.5), torch.tensor(1.5)], "NAME must be an integer from 0 to"),
     **each(seed, "seed", {"none": [], "no array": np.array([])}, "NAME must be an integer or hold one for each sample"),
     **each(
         seed, "seed", [[1, -1], [None], [True], [1, [2]], np.array([1.5])], "each of NAME must be an integer from 0"
