@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kdpm2._progress import bar
 from kdpm2.cli import options as shared
 from kdpm2.cli import said, values
 from kdpm2.cli.loading import Model, describe, digits, load, number_of_digits
@@ -204,12 +205,10 @@ def _draw(
     options: Mapping[str, Any],
 ) -> Iterator[list[Drawn]]:
     """The pictures, a batch at a time."""
-    from tqdm.auto import tqdm
-
     batches = [pictures[i : i + together] for i in range(0, len(pictures), together)]
     if len(batches) > 1:
         pipe.set_progress_bar_config(leave=False)
-    with tqdm(total=len(pictures), unit="image", disable=len(batches) == 1) as progress:
+    with bar(total=len(pictures), unit="image", disable=len(batches) == 1) as progress:
         for batch in batches:
             yield _draw_batch(pipe, batch, model, called, options)
             progress.update(len(batch))
