@@ -1,14 +1,15 @@
-"""Progress bars: the notebook's where there is one to show them."""
+"""Progress bars: the notebook's where there is one to show them.
+
+A notebook without ipywidgets has the terminal's, without ado. Who imports diffusers imports this first: diffusers takes
+its bars from the same module of tqdm, which would warn.
+"""
 
 import warnings
-from typing import Any
 
+from tqdm import TqdmWarning
 
-def bar(**options: Any) -> Any:
-    """A bar of tqdm, for a notebook or a terminal; for the latter too where a notebook lacks ipywidgets."""
-    from tqdm import TqdmWarning
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm as bar
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TqdmWarning)
-        from tqdm.auto import tqdm
-    return tqdm(**options)
+__all__ = ["bar"]

@@ -53,9 +53,10 @@ class InSession(Attributes):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Explain the options of a class of ours, and let them be assigned."""
         super().__init_subclass__(**kwargs)
-        options = defaults_of(cls) if cls.__module__ == "kdpm2" else {}
-        if not options:
+        if cls.__module__ != "kdpm2":
             return
+        own: Any = cls
+        options = defaults_of(own)
         cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Args:\n{_listed(options)}\n"
         for name in options:
             setattr(cls, name, Option(name))
@@ -87,7 +88,7 @@ class InSession(Attributes):
             self._warn(
                 f"eta={eta:g} of a pipeline's call plays no part: it is an option of the scheduler; "
                 f"use scheduler.register_to_config(eta={eta:g}), or from_config(..., eta={eta:g})"
-                if "eta" in defaults_of(type(self))
+                if hasattr(type(self), "eta")
                 else f"eta={eta:g} plays no part: this scheduler is deterministic; "
                 f"KDPM2AncestralDiscreteScheduler.from_config(..., eta={eta:g}) has that option"
             )
