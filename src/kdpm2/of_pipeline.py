@@ -61,7 +61,7 @@ def denoiser_of(
         output: torch.Tensor = unet(x, timestep, **({} if cond is None else {name: cond})).sample
         return output
 
-    trained = Denoiser(network, scheduler.schedule, scheduler.config.prediction_type)
+    trained = Denoiser(network, scheduler._schedule, scheduler.config.prediction_type)
     if cond is None:
         return trained
     whole = trained if scale == 1 else guided(trained, scale)

@@ -41,7 +41,7 @@ def test_stable_diffusion(components: dict[str, Any], unets: dict[int, Any], gui
 def test_digits(guidance_scale: float) -> None:
     pipe = zoo.digits()
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler.eta = 0.0
+    pipe.scheduler.register_to_config(eta=0.0)
     x = started(pipe.scheduler, (1, 1, 8, 8), 3)
     expected = pipe(
         [7],

@@ -57,11 +57,6 @@ class Attributes(Configured):
         return self._run.table
 
     @property
-    def schedule(self) -> NoiseSchedule:
-        """What the model was trained on, as the last `set_timesteps` read it."""
-        return self._schedule
-
-    @property
     def _table(self) -> StageTable:
         return self._run.table
 

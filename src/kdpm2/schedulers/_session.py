@@ -1,4 +1,4 @@
-"""What a scheduler is to someone who tries it out: it explains its options, says what it is, and takes `eta = 0`."""
+"""What a scheduler is to someone who tries it out: it explains its options, says what it is, and hears `eta = 0`."""
 
 import textwrap
 from collections.abc import Callable
@@ -20,38 +20,42 @@ _LINE = 116
 
 
 class Option:
-    """An option as an attribute: assigned, it is an edit of the configuration, and counts from `set_timesteps` on."""
+    """An option as an attribute: a program may keep a value there, and is told that no run reads it.
+
+    Some pipelines assign an `eta` or a `sigma_min` to every scheduler, for those that look at them there; so it cannot
+    count, or their pictures would be others than with diffusers' classes.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, scheduler: Any, owner: type) -> Any:
-        """The option as the configuration has it now."""
+        """What was assigned; diffusers knows what to say of one that was not."""
         if scheduler is None:
             return self
-        if self._name in scheduler.__dict__:
-            return scheduler.__dict__[self._name]
-        held = scheduler.__dict__.get("_internal_dict", {})
-        if self._name not in held:
-            raise AttributeError(f"{type(scheduler).__name__!r} object has no attribute {self._name!r}")
-        return getattr(held, self._name)
+        if self._name not in scheduler.__dict__:
+            raise AttributeError(self._name)
+        return scheduler.__dict__[self._name]
 
     def __set__(self, scheduler: Any, value: Any) -> None:
-        """Set the option; what a subclass keeps under this name for itself stays an attribute."""
-        of_subclass = type(scheduler).__module__ != "kdpm2" and not isinstance(value, (str, Real, type(None)))
-        own = of_subclass or self._name in scheduler.__dict__.get("_of_subclass", {})
-        if own or "_run" not in scheduler.__dict__:
-            scheduler.__dict__[self._name] = value
-        else:
-            scheduler.__dict__.pop(self._name, None)
-            scheduler.register_to_config(**{self._name: value})
+        """Keep the value; say where the option is set, unless it has that value already."""
+        scheduler.__dict__[self._name] = value
+        # A subclass may have an attribute of its own that is called as an option of ours.
+        plain = isinstance(value, (str, Real, type(None)))
+        told = plain and value == scheduler.__dict__.get("_internal_dict", {}).get(self._name)
+        if "_run" in scheduler.__dict__ and not told and (plain or type(scheduler).__module__ == "kdpm2"):
+            shown = f"{self._name}={_check.shown(value)}"
+            scheduler._warn(
+                f"the attribute {self._name} plays no part: it is an option of the configuration, which set_timesteps "
+                f"reads: use scheduler.register_to_config({shown}), or from_config(..., {shown})"
+            )
 
 
 class InSession(Attributes):
     """What help and a prompt show of a scheduler."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Explain the options of a class of ours, and let them be assigned."""
+        """Explain the options of a class of ours, and notice where one is assigned."""
         super().__init_subclass__(**kwargs)
         if cls.__module__ != "kdpm2":
             return
