@@ -44,9 +44,7 @@ def main() -> None:
         del solver  # as if the process had ended here
         resumed = work(BatchedSolver.restore(folder))
     same = all(torch.equal(uncut[number], resumed[number]) for number in uncut)
-    print(
-        f"{len(resumed)} samples, cut after 8 of {2 * STEPS - 1} stages and resumed: {'the same' if same else 'other'}"
-    )
+    print(f"{len(resumed)} samples, cut after 8 of {2 * STEPS - 1} stages: {'the same' if same else 'other'}")
 
 
 if __name__ == "__main__":

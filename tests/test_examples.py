@@ -100,7 +100,7 @@ def address() -> Iterator[str]:
     app = runpy.run_path(str(EXAMPLES / "http_server.py"))["app"]
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=300))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
