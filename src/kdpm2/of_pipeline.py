@@ -42,20 +42,7 @@ def denoiser_of(
     if unet is None or config is None:
         raise TypeError(f"pipe must be a diffusers pipeline with a unet and a scheduler, got a {type(pipe).__name__}")
     scheduler: Any = KDPM2AncestralDiscreteScheduler.from_config(config)
-    cond: torch.Tensor | None
-    uncond: torch.Tensor | None
-    if hasattr(pipe, "encode_prompt"):
-        if labels is not None:
-            raise ValueError(f"labels must be None for a pipeline with prompts, got {_check.shown(labels)}")
-        if getattr(unet.config, "addition_embed_type", None) is not None:
-            raise ValueError(f"pipe must have a network that reads prompts alone, got a {type(pipe).__name__}")
-        name = "encoder_hidden_states"
-        cond, uncond = _embedded(pipe, prompt, negative_prompt, scale)
-    else:
-        if prompt is not None or negative_prompt is not None:
-            raise ValueError("prompt must be None for a pipeline without prompts, got one")
-        name = "class_labels"
-        cond, uncond = _classes(unet, labels, scale)
+    name, cond, uncond = _conditioning(pipe, unet, prompt, negative_prompt, labels, scale)
 
     def network(x: torch.Tensor, timestep: torch.Tensor, cond: torch.Tensor | None = None) -> torch.Tensor:
         output: torch.Tensor = unet(x, timestep, **({} if cond is None else {name: cond})).sample
@@ -73,6 +60,21 @@ def denoiser_of(
         return whole.predict(x, timestep, **halves)
 
     return Denoiser(bound, trained.schedule, trained.prediction_type)
+
+
+def _conditioning(
+    pipe: Any, unet: Any, prompt: Any, negative_prompt: Any, labels: Any, scale: float
+) -> tuple[str, torch.Tensor | None, torch.Tensor | None]:
+    """The name of what the network is conditioned on, and its value with and without the prompt or label."""
+    if hasattr(pipe, "encode_prompt"):
+        if labels is not None:
+            raise ValueError(f"labels must be None for a pipeline with prompts, got {_check.shown(labels)}")
+        if getattr(unet.config, "addition_embed_type", None) is not None:
+            raise ValueError(f"pipe must have a network that reads prompts alone, got a {type(pipe).__name__}")
+        return "encoder_hidden_states", *_embedded(pipe, prompt, negative_prompt, scale)
+    if prompt is not None or negative_prompt is not None:
+        raise ValueError("prompt must be None for a pipeline without prompts, got one")
+    return "class_labels", *_classes(unet, labels, scale)
 
 
 @torch.no_grad()
