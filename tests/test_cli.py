@@ -1,5 +1,9 @@
+import importlib.util
 import inspect
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +12,10 @@ import pytest
 from diffusers import (
     CMStochasticIterativeScheduler,
     DDPMPipeline,
+    DDPMScheduler,
     EDMEulerScheduler,
     FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
 )
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -78,18 +84,18 @@ def test_unconditional_pipelines(unconditional: Path, tmp_path: Path, options: s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--output samples.jpg", "must end in .png, got samples.jpg"),
+        ("--output samples.jpg", "must end in .png or .npz, or be a folder, got samples.jpg"),
         ("--output no/such/folder.png", "the folder no/such does not exist"),
-        ("--labels 1,x", "must be whole numbers separated by commas, got '1,x'"),
-        ("--labels 12", "each of labels must be an integer from 0 to 10, got 12"),
-        ("--steps 0", "num_inference_steps must be an integer at least 1, got 0"),
-        ("--steps 1001 --spacing leading", "num_inference_steps must be at most num_train_timesteps=1000"),
-        ("--guidance-scale -3", "guidance_scale must be a number from 0 to 100, got -3"),
+        ("--labels 1,x", "must be whole numbers separated by commas, or 'any' for any class, got '1,x'"),
+        ("--labels 12", "Invalid value for --labels: each must be from 0 to 9, or any, got '12'"),
+        ("--steps 0", "Invalid value for '--steps': must be a whole number from 1 to 100000, got '0'"),
+        ("--steps 1001 --spacing leading", "Invalid value for --steps: must be at most num_train_timesteps=1000"),
+        ("--guidance-scale -3", "Invalid value for '--guidance-scale': must be a number from 0 to 100, got '-3'"),
         ("--prompt cat", "this pipeline takes none"),
         ("--device abacus", "'abacus' cannot be used here"),
         ("--pipeline ./nothing", "there is no folder './nothing'"),
         ("--pipeline nothing", "there is no folder 'nothing'"),
-        ("--sigmas cubic", "'cubic' is not one of"),
+        ("--sigmas cubic", "'cubic'"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -108,7 +114,7 @@ def test_options_that_a_pipeline_does_not_take_are_refused(unconditional: Path, 
         output = tmp_path / "a.png"
         result = kdpm2("sample", "--pipeline", str(unconditional), "--output", str(output), option, value)
         assert result.exit_code == 2
-        assert option.strip("-").replace("-", "_") in result.output
+        assert f"Invalid value for {option}: " in result.output
         assert not output.exists()
 
 
@@ -172,8 +178,8 @@ def test_every_option_changes_the_picture_and_is_written_into_it(
 
 def test_the_command_line_has_every_option_of_the_schedulers() -> None:
     shown = kdpm2("sample", "--help").output
-    by_name = {name for name, _, _ in cli_options._OPTIONS}
-    assert all(f"--{name.replace('_', '-')}" in shown for name in by_name)
+    by_name = {name for name, *_ in cli_options._OPTIONS}
+    assert all(f"{name.replace('_', '-')}" in shown for name in by_name)
     for cls in (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler):
         known = set(inspect.signature(cls.__init__).parameters) - {"self"}
         by_choice = {name for name in known if name.startswith("use_") and name not in by_name}
@@ -231,10 +237,11 @@ def test_the_schedule_of_a_saved_pipeline_or_scheduler(unconditional: Path, tmp_
         ("schedule --plot plot.gif", "must end in .png or .svg or .pdf, got plot.gif"),
         ("schedule --plot no/plot.png", "the folder no does not exist"),
         ("schedule --pipeline .", "there is no scheduler_config.json in . or ./scheduler"),
-        ("schedule --steps 0", "num_inference_steps must be an integer at least 1, got 0"),
-        ("schedule --eta -1", "eta must be a number from 0 to 1, got -1"),
+        ("schedule --steps 0", "Invalid value for '--steps': must be a whole number from 1 to 100000, got '0'"),
+        ("schedule --eta -1", "Invalid value for --eta: eta must be a number from 0 to 1, got -1"),
         ("schedule --sampler discrete --eta 1", "the discrete sampler has no option eta"),
         ("schedule --s-churn 1", "the ancestral sampler has no option s_churn"),
+        ("schedule --set s_nosie=1", "the ancestral sampler has no option s_nosie: did you mean 's_noise'?"),
         ("schedule --set colour=red", "the ancestral sampler has no option colour"),
         ("schedule --set colour", "must be NAME=VALUE, got 'colour'"),
         ("schedule --at-sigmas 1,2", "sigmas must fall strictly, got 1 before 2"),
@@ -312,3 +319,253 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     result = kdpm2("sample", "--output", str(tmp_path / "folder.png"), "--force")
     assert result.exit_code == 2
     assert "is no file" in result.output
+
+
+def pictures_in(folder: Path) -> dict[int, Any]:
+    return {int(path.stem): Image.open(path) for path in folder.iterdir()}
+
+
+def test_a_folder_of_single_pictures_each_of_which_says_how_it_was_made(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    arguments = ["--output", str(folder), "--steps", "4", "--labels", "7, any", "--seed", "99998", "--batch", "2"]
+    result = kdpm2("sample", *arguments, "--number", "3")
+    assert result.exit_code == 0, result.output
+    assert "3 images" in result.output
+    first = pictures_in(folder)
+    assert sorted(first) == [99998, 99999, 100000]
+    assert first[99998].size == (8, 8)
+    assert first[99999].text["parameters"].startswith("digits any\nSteps: 4, ")
+    again = shlex.split(first[100000].text["command"])[2:]
+    alone = tmp_path / "alone"
+    assert kdpm2("sample", *again, "--output", str(alone)).exit_code == 0
+    assert np.abs(np.asarray(pictures_in(alone)[100000], int) - np.asarray(first[100000], int)).max() <= 1
+    # A run that is begun again draws what is missing.
+    (folder / "99999.png").unlink()
+    times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    result = kdpm2("sample", *arguments, "--number", "4")
+    assert result.exit_code == 0, result.output
+    assert "2 images, 2 were there already" in result.output
+    assert sorted(pictures_in(folder)) == [99998, 99999, 100000, 100001]
+    assert all((folder / name).stat().st_mtime_ns == time for name, time in times.items())
+    # Those of another command stay, unless told.
+    result = kdpm2("sample", *arguments, "--number", "4", "--eta", "0.5")
+    assert result.exit_code == 2
+    assert "99998.png is there already, and another command made it" in result.output
+    assert kdpm2("sample", *arguments, "--number", "4", "--eta", "0.5", "--force").exit_code == 0
+
+
+def test_an_npz_has_the_pictures_and_what_they_are(tmp_path: Path) -> None:
+    there = tmp_path / "digits.npz"
+    arguments = ["sample", "--output", str(there), "--number", "3", "--steps", "2", "--labels", "3,1", "--seed", "5"]
+    assert kdpm2(*arguments).exit_code == 0
+    with np.load(there) as held:
+        assert held["images"].shape == (3, 8, 8)
+        assert held["images"].dtype == np.uint8
+        assert held["seeds"].tolist() == [5, 6, 7]
+        assert held["labels"].tolist() == ["3", "1", "3"]
+        assert str(held["command"]).startswith("kdpm2 sample --steps 2 --number 3")
+    assert "is there already" in kdpm2(*arguments).output
+
+
+def test_the_sheet_is_labelled(tmp_path: Path) -> None:
+    arguments = ["--steps", "2", "--number", "4", "--labels", "3,any"]
+    plain = sample(tmp_path / "plain.png", *arguments)
+    labelled = sample(tmp_path / "labelled.png", *arguments, "--annotate")
+    assert labelled.size[1] >= plain.size[1] + 3 * 10  # a heading, a label and a seed
+    assert "--annotate" in labelled.text["command"]  # type: ignore[attr-defined]
+    assert labelled.crop((0, 0, labelled.width, 12)).getextrema()[0] < 100  # type: ignore[operator]
+    refused = kdpm2("sample", *arguments, "--annotate", "--output", str(tmp_path / "folder"))
+    assert "Invalid value for --annotate: labels a contact sheet" in refused.output
+
+
+def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:
+    named = sample(tmp_path / "a.png", "--steps", "2", "--number", "2", "--labels", "any")
+    numbered = sample(tmp_path / "b.png", "--steps", "2", "--number", "2", "--labels", "10")
+    assert named.tobytes() == numbered.tobytes()
+    assert named.text == numbered.text  # type: ignore[attr-defined]
+
+
+def test_all_64_bits_of_a_seed_count(tmp_path: Path) -> None:
+    small, large = (
+        sample(tmp_path / f"{seed}.png", "--steps", "2", "--number", "1", "--seed", str(seed))
+        for seed in (1, 2**32 + 1)
+    )
+    assert small.tobytes() != large.tobytes()
+    sample(tmp_path / "largest.png", "--steps", "2", "--number", "1", "--seed", str(2**64 - 1))
+
+
+LARGE = [
+    ("--seed", str(2**64)),
+    ("--seed", str(2**64 - 1)),  # of the first of a hundred
+    ("--seed", "9" * 5000),
+    ("--number", "1000000000"),
+    ("--number", "20000"),
+    ("--labels", "1," * 200_000 + "1"),
+    ("--labels", "9" * 5000),
+    ("--steps", "9" * 5000),
+    ("--steps", "100001"),
+    ("--batch", "1000000"),
+    ("--height", "12"),
+    ("--eta", "9" * 5000),
+    ("--at-sigmas", "9" * 5000),
+    ("--dtype", "int8"),
+    ("--guidance-scale", "nan"),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), LARGE)
+def test_what_is_out_of_range_is_refused_before_anything_is_loaded(
+    option: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    result = kdpm2("sample", "--output", str(tmp_path / "a.png"), option, value)
+    assert result.exit_code == 2, result.output
+    line = result.output.splitlines()[-1]
+    assert f"Invalid value for {option}" in line.replace("'", "")
+    assert len(line) < 300
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_option_is_refused_after_a_model_was_loaded(
+    unconditional: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    shared = ["sample", "--output", str(tmp_path / "a.png")]
+    pipeline = ["--pipeline", str(unconditional)]
+    for arguments, option in (
+        (["--eta", "3"], "--eta"),
+        (["--sigma-min", "-1", "--sigmas", "karras"], "--sigma-min"),
+        (["--set", "beta_start=red"], "--set"),
+        (["--at-sigmas", "1,2"], "--at-sigmas"),
+        (["--device", "abacus"], "--device"),
+        (["--negative-prompt", "cat"], "--negative-prompt"),
+        (["--width", "64"], "--width"),
+        ([*pipeline, "--eta", "3"], "--eta"),
+        ([*pipeline, "--labels", "3"], "--labels"),
+        ([*pipeline, "--prompt", "cat"], "--prompt"),
+        ([*pipeline, "--guidance-scale", "3"], "--guidance-scale"),
+    ):
+        result = kdpm2(*shared, *arguments)
+        assert result.exit_code == 2, (arguments, result.output)
+        assert f"Invalid value for {option}: " in result.output, (arguments, result.output)
+
+
+def test_batches_of_a_pipeline_are_the_pictures_of_their_seeds(unconditional: Path, tmp_path: Path) -> None:
+    shared = ["--pipeline", str(unconditional), "--steps", "3", "--number", "5", "--seed", "7"]
+    one_by_one = sample(tmp_path / "a.png", *shared)
+    in_batches = sample(tmp_path / "b.png", *shared, "--batch", "2")
+    assert np.abs(np.asarray(one_by_one, dtype=int) - np.asarray(in_batches, dtype=int)).max() <= 1
+    assert one_by_one.text == in_batches.text  # type: ignore[attr-defined]
+
+
+def test_labels_are_those_of_the_network(tmp_path: Path) -> None:
+    pipe = DDPMPipeline.from_pretrained(labelled_pipeline(tmp_path / "model"))
+    assert pipe.unet.config.num_class_embeds == 5
+    shared = ["sample", "--pipeline", str(tmp_path / "model"), "--steps", "2", "--output", str(tmp_path / "a.png")]
+    assert kdpm2(*shared, "--labels", "3,any", "--number", "2").exit_code == 0
+    refused = kdpm2(*shared, "--labels", "5", "--force")
+    assert "Invalid value for --labels: each must be from 0 to 3, or any, got '5'" in refused.output
+
+
+def labelled_pipeline(folder: Path) -> Path:
+    """The folder of a saved pipeline on pixels, for four classes and none."""
+    unet = UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 8),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+        num_class_embeds=5,
+    )
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(folder)
+    return folder
+
+
+def test_half_the_precision(tmp_path: Path) -> None:
+    full = sample(tmp_path / "a.png", "--steps", "3", "--number", "1")
+    half = sample(tmp_path / "b.png", "--steps", "3", "--number", "1", "--dtype", "bfloat16")
+    assert full.tobytes() != half.tobytes()
+    assert "--dtype bfloat16" in half.text["command"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["sample", "schedule"])
+def test_help_fits_80_columns(command: str) -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, [command, "--help"])
+    lines = result.output.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 90
+    assert "Noise of the steps:" in lines
+    assert "  --eta 0..1      Ancestral: share of a step's noise that is new [1]" in lines
+    assert "Other:" in lines
+
+
+def run_process(*arguments: str, prelude: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"{prelude}\nfrom kdpm2.cli import main\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "kdpm2", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"kdpm2 {kdpm2_version}\n"
+
+
+@pytest.mark.parametrize("close", ["os.close(2)", "os.close(2); os.close(1); os.close(0)"])
+def test_a_closed_standard_error_changes_nothing(tmp_path: Path, close: str) -> None:
+    def status(*arguments: str) -> int:
+        code = f"import os, sys; {close}; os.execv(sys.executable, [sys.executable, '-m', 'kdpm2', *sys.argv[1:]])"
+        return subprocess.run([sys.executable, "-c", code, *arguments], check=False).returncode
+
+    assert status("sample", "--steps", "0") == 2
+    picture = tmp_path / "a.png"
+    assert status("sample", "--steps", "2", "--number", "2", "--output", str(picture)) == 0
+    assert Image.open(picture).size == (2 * DRAWN + 2, DRAWN + 2)
+
+
+def test_nobody_need_listen_to_standard_error(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ["sample", "--steps", "2", "--number", "2", "--output", str(tmp_path / "a.png")]
+    done = subprocess.run(
+        [sys.executable, "-m", "kdpm2", *arguments], stderr=writer, stdout=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "a.png").exists()
+
+
+# As where it is not installed.
+WITHOUT_TRANSFORMERS = """
+import importlib.util, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.partition(".")[0] == "transformers" else found(name, *rest)
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "transformers":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text(
+        '{"_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "CLIPTextModel"]}'
+    )
+    arguments = ["sample", "--pipeline", str(tmp_path / "model"), "--prompt", "a", "--output", str(tmp_path / "a.png")]
+    done = run_process(*arguments, prelude=WITHOUT_TRANSFORMERS)
+    assert done.returncode == 2, done.stderr
+    assert "it needs transformers, which is not installed: pip install 'kdpm2[pipelines]'" in done.stderr
+    assert importlib.util.find_spec("transformers") is not None
+
+
+def test_offline_it_says_so(tmp_path: Path) -> None:
+    result = kdpm2("sample", "--pipeline", "owner/name", "--prompt", "a", "--output", str(tmp_path / "a.png"))
+    assert result.exit_code == 2
+    assert "owner/name cannot be loaded: the hub cannot be reached, and no copy of it is here" in result.output
+    assert "offline" in result.output

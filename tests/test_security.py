@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DDPMScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
 )
@@ -103,8 +104,13 @@ def only_a_text_encoder(folder: Path) -> Path:
     """What is left of a text-to-image pipeline up to the component that is loaded first; its folder."""
     write_json(
         folder / "model_index.json",
-        {"_class_name": "StableDiffusionPipeline", "text_encoder": ["transformers", "CLIPTextModel"]},
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "scheduler": ["diffusers", "DDPMScheduler"],  # looked at before anything is loaded
+        },
     )
+    DDPMScheduler().save_pretrained(folder / "scheduler")
     CLIPTextConfig(
         vocab_size=99, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2
     ).save_pretrained(folder / "text_encoder")
@@ -582,9 +588,10 @@ def appears(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Have `path` written by someone else between the command's look at it and the end of its run."""
     look = output.check
 
-    def check(*arguments: Any) -> None:
-        look(*arguments)
+    def check(*arguments: Any) -> Any:
+        suffix = look(*arguments)
         path.write_bytes(b"of value")
+        return suffix
 
     for module in (sys.modules["kdpm2.cli.sample"], sys.modules["kdpm2.cli.schedule"]):
         monkeypatch.setattr(module, "check", check)

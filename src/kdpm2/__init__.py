@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         zoo,
     )
     from kdpm2.denoiser import Denoiser, guided
+    from kdpm2.of_pipeline import denoiser_of
     from kdpm2.sampling import sample
     from kdpm2.schedulers import (
         KDPM2AncestralDiscreteScheduler,
@@ -47,6 +48,7 @@ __all__ = [
     "batching",
     "curves",
     "denoiser",
+    "denoiser_of",
     "graph",
     "guided",
     "loop",
@@ -66,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "Denoiser": "kdpm2.denoiser",
+    "denoiser_of": "kdpm2.of_pipeline",
     "guided": "kdpm2.denoiser",
     "sample": "kdpm2.sampling",
     **{name: "kdpm2.schedulers" for name in __all__ if name.startswith("KDPM2")},

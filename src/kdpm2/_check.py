@@ -3,6 +3,7 @@
 What is refused is refused before it costs anything: counts have a bound, and nothing is converted before it is counted.
 """
 
+import difflib
 import math
 import operator
 import reprlib
@@ -30,6 +31,12 @@ def shown(value: object) -> str:
         return " ".join(_shortened.repr(value).split())
     except Exception:  # Python writes no integers of thousands of digits; other objects may say anything
         return f"{type(value).__name__} too long to show" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
+def meant(name: object, known: Iterable[str]) -> str:
+    """What to add to a message about a name that is not known: the nearest one that is, or nothing."""
+    near = difflib.get_close_matches(str(name)[:80], list(known), n=1, cutoff=0.7)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def integer(name: str, value: Any, low: int, high: int | None = None) -> int:

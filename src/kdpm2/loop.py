@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from kdpm2 import philox, update
+from kdpm2._progress import bar as _progress_bar
 from kdpm2.denoiser import Denoiser
 from kdpm2.noise import Source
 from kdpm2.philox import Draw
@@ -144,9 +145,8 @@ def _progress(run: Run) -> Callable[[bool], object]:
     """A function to be called after each stage with whether it ends a step, which shows a bar if one is asked for."""
     if run.disable:
         return lambda ends: None
-    from tqdm.auto import tqdm
-
-    bar = tqdm(total=len(run.table.sigmas) - 1, initial=int(run.table.step[run.start]), disable=run.disable)
+    first = int(run.table.step[run.start])
+    bar = _progress_bar(total=len(run.table.sigmas) - 1, initial=first, disable=run.disable)
 
     def told(ends: bool) -> None:
         bar.update(int(ends))

@@ -57,3 +57,28 @@ def test_what_does_not_fit_is_refused(saved: Path, tmp_path: Path, arguments: li
     assert result.exit_code == 2
     assert message in result.output
     assert not list(tmp_path.iterdir())
+
+
+def test_batches_sizes_and_what_to_stay_away_from(saved: Path, tmp_path: Path) -> None:
+    shared = ["--pipeline", str(saved), "--prompt", "fox", "--steps", "2", "--number", "3", "--guidance-scale", "4"]
+    sizes = ["--height", "16", "--width", "24"]
+    pictures = {}
+    for name, more in {
+        "one by one": [],
+        "batches": ["--batch", "2"],
+        "away": ["--batch", "3", "--negative-prompt", "hen"],
+        "half": ["--dtype", "bfloat16"],
+    }.items():
+        result = sample(*shared, *sizes, *more, "--output", str(tmp_path / name))
+        assert result.exit_code == 0, result.output
+        files = sorted((tmp_path / name).iterdir())
+        assert [file.name for file in files] == ["00000.png", "00001.png", "00002.png"]
+        pictures[name] = np.stack([np.asarray(Image.open(file), dtype=int) for file in files])
+    assert pictures["batches"].shape == (3, 16, 24, 3)
+    assert np.abs(pictures["batches"] - pictures["one by one"]).max() <= 1
+    assert np.abs(pictures["away"] - pictures["one by one"]).max() > 1
+    assert not np.array_equal(pictures["half"], pictures["one by one"])
+    text = Image.open(tmp_path / "away" / "00001.png").text  # type: ignore[attr-defined]
+    assert text["parameters"].startswith("fox\nNegative prompt: hen\nSteps: 2, ")
+    assert "--height 16 --width 24" in text["command"]
+    assert "Seed: 1, Size: 24x16" in text["parameters"]

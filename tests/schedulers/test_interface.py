@@ -172,6 +172,6 @@ def test_a_pipeline_may_edit_the_configuration(cls: Any) -> None:
     assert scheduler.timesteps[::2].tolist() == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
 
 
-def test_pipelines_find_generator_and_no_eta() -> None:
+def test_pipelines_find_generator_and_an_eta_that_is_0() -> None:
     assert all("generator" in inspect.signature(cls.step).parameters for cls in OURS)
-    assert not any("eta" in inspect.signature(cls.step).parameters for cls in OURS)
+    assert all(inspect.signature(cls.step).parameters["eta"].default == 0 for cls in OURS)

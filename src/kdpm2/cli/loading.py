@@ -4,37 +4,124 @@ diffusers and transformers take care of most of it when told to. What is checked
 they would run or unpickle all the same, some of it only in releases of diffusers before 0.42.
 """
 
+import importlib.util
+import inspect
 import io
+import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import kdpm2
 from kdpm2._check import shown
 from kdpm2.cli.options import checked_folder, refuse
 
 _LIBRARIES = ("diffusers", "transformers", "kdpm2")
 
 
-def load_pipeline(option: str, name: str) -> Any:
-    """The diffusers pipeline in a folder or of a hub id; ends the command if it cannot be loaded without a risk."""
-    from diffusers import DiffusionPipeline
+class Model(NamedTuple):
+    """What is known of a model before its weights are read.
 
-    safe = {"use_safetensors": True, "trust_remote_code": False}
+    Attributes:
+        name: The folder or hub id of its pipeline; None for the built-in digits.
+        is_folder: Whether that is a folder.
+        libraries: That of each component, where a pipeline is named.
+        on_pixels: Whether it is a network on pixels and nothing else.
+        accepted: What its pipeline may be called with.
+        classes: How many labels its network takes, the last of them for no class; None for a network without.
+        config: Of its scheduler.
+    """
+
+    name: str | None
+    is_folder: bool
+    libraries: dict[str, str]
+    on_pixels: bool
+    accepted: frozenset[str]
+    classes: int | None
+    config: Any
+
+
+def digits() -> Model:
+    """The built-in model."""
+    import kdpm2.zoo
+    from kdpm2.zoo.pixels import PixelPipeline
+
+    weights = Path(kdpm2.zoo.__file__).parent / "weights"
+    config = json.loads((weights / "scheduler" / "scheduler_config.json").read_text())
+    return Model(None, True, {}, True, _parameters(PixelPipeline), number_of_digits() + 1, config)
+
+
+def number_of_digits() -> int:
+    """How many classes the built-in model has; looked up without loading anything."""
+    import kdpm2.zoo
+
+    unet = Path(kdpm2.zoo.__file__).parent / "weights" / "unet" / "config.json"
+    return int(json.loads(unet.read_text())["num_class_embeds"]) - 1
+
+
+def describe(option: str, name: str) -> Model:
+    """What a pipeline in a folder or of a hub id is made of; ends the command if it cannot be loaded without a risk."""
     is_folder = checked_folder(option, name)
     with loading(option, name):
-        index = DiffusionPipeline.load_config(name, local_files_only=is_folder)
+        import diffusers
+    from kdpm2.zoo.pixels import PixelPipeline
+
+    with loading(option, name):
+        index = diffusers.DiffusionPipeline.load_config(name, local_files_only=is_folder)
     # Before the download, which runs code of the pipeline's own in some releases.
     with loading(option, name, (ValueError, ImportError, RuntimeError)):  # the last two from diffusers' lazy modules
         libraries = _checked_libraries(index)
+    parts = {part for part, value in index.items() if isinstance(value, list) and len(value) == 2}
+    scheduler = index.get("scheduler")
+    if not isinstance(scheduler, list) or scheduler[-1] is None:
+        refuse(option, "it has no scheduler to put KDPM2 in the place of")
+    known = {cls.__name__ for cls in kdpm2.KDPM2AncestralDiscreteScheduler().compatibles}
+    if scheduler[-1] not in known:
+        refuse(option, f"its {shown(scheduler[-1]).strip(chr(39))} is for models that KDPM2 cannot sample")
+    # The pipelines of diffusers for a network alone do not scale its input, as these samplers have to.
+    on_pixels = parts == {"unet", "scheduler"}
+    cls = PixelPipeline if on_pixels else getattr(diffusers, index["_class_name"])
+    classes = None
     with loading(option, name):
-        folder = Path(name if is_folder else DiffusionPipeline.download(name, **safe))
+        config = kdpm2.KDPM2AncestralDiscreteScheduler.load_config(
+            name, subfolder="scheduler", local_files_only=is_folder
+        )
+        if on_pixels:
+            unet = diffusers.UNet2DModel.load_config(name, subfolder="unet", local_files_only=is_folder)
+            classes = unet.get("num_class_embeds")
+    return Model(name, is_folder, libraries, on_pixels, _parameters(cls), classes, config)
+
+
+def load(option: str, model: Model, dtype: Any, scheduler_of: Callable[[Any], Any]) -> Any:
+    """The pipeline itself, its weights in `dtype` if that is not None, with our scheduler of its configuration."""
+    if model.name is None:
+        from kdpm2 import zoo
+
+        pipe: Any = zoo.digits()
+        pipe.scheduler = scheduler_of(pipe.scheduler.config)
+        return pipe if dtype is None else pipe.to(dtype)
+    from diffusers import DiffusionPipeline
+
+    from kdpm2.zoo.pixels import PixelPipeline
+
+    name = model.name
+    safe = {"use_safetensors": True, "trust_remote_code": False}
+    wanted = {} if dtype is None else {"torch_dtype": dtype}
+    with loading(option, name):
+        folder = Path(name if model.is_folder else DiffusionPipeline.download(name, **safe))
     with loading(option, name, (ValueError,)):
-        _check_files(folder, libraries)
+        _check_files(folder, model.libraries)
     with loading(option, name), _on_its_own():
-        return DiffusionPipeline.from_pretrained(folder, local_files_only=True, **safe)
+        pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, **wanted, **safe)
+    pipe.scheduler = scheduler_of(pipe.scheduler.config)
+    return PixelPipeline(**pipe.components) if model.on_pixels else pipe
+
+
+def _parameters(cls: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(cls.__call__).parameters)
 
 
 @contextmanager
@@ -47,10 +134,21 @@ def loading(option: str, name: str, errors: tuple[type[Exception], ...] = (Excep
     try:
         yield
     except errors as error:
+        if _is_offline(error):
+            refuse(option, f"{name} cannot be loaded: the hub cannot be reached, and no copy of it is here (offline?)")
         words = (str(error).strip() or "no reason given").splitlines()[0]
         if not isinstance(error, (OSError, ValueError)):  # the others say little without their name
             words = f"{type(error).__name__}: {words}"
         refuse(option, f"{name} cannot be loaded: {words}")
+
+
+def _is_offline(error: BaseException | None) -> bool:
+    """Whether the hub could not be asked, whatever a library has made of that."""
+    while error is not None:
+        if type(error).__name__ in ("LocalEntryNotFoundError", "OfflineModeIsEnabled"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -80,6 +178,7 @@ def _checked_libraries(index: Any) -> dict[str, str]:
 
     if not isinstance(index, dict):
         raise ValueError(f"its model_index.json must hold an object, got {shown(index)}")
+    _check_installed(index)
     if not _is_pipeline(index.get("_class_name")):
         raise ValueError(f"its class must be a pipeline of diffusers, got {shown(index.get('_class_name'))}")
     libraries = {}
@@ -94,6 +193,19 @@ def _checked_libraries(index: Any) -> dict[str, str]:
             raise ValueError(f"its {component} must be a model with weights in safetensors, got {shown(class_name)}")
         libraries[component] = library
     return libraries
+
+
+def _check_installed(index: Mapping[str, Any]) -> None:
+    """ValueError where the pipeline needs a library that is not there: diffusers then has no class but a stand-in."""
+    import diffusers
+
+    name = index.get("_class_name")
+    cls = getattr(diffusers, name, None) if isinstance(name, str) else None
+    needed = [*getattr(cls, "_backends", [])]
+    needed += [value[0] for value in index.values() if isinstance(value, list) and value and value[0] in _LIBRARIES]
+    for library in needed:
+        if isinstance(library, str) and importlib.util.find_spec(library) is None:
+            raise ValueError(f"it needs {library}, which is not installed: pip install 'kdpm2[pipelines]'")
 
 
 def _is_pipeline(class_name: object) -> bool:

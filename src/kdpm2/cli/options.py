@@ -13,6 +13,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from kdpm2 import _check
+from kdpm2._check import MOST_STEPS as MOST_STEPS
+from kdpm2.cli import values
 from kdpm2.curves import FLAGS, SIGMA_CURVES
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
 
@@ -29,29 +32,38 @@ PLAIN = "plain"
 Sigmas = Enum("Sigmas", {name: name for name in (PLAIN, *SIGMA_CURVES)}, type=str)  # type: ignore[misc]
 Spacing = Enum("Spacing", {name: name for name in TIMESTEP_SPACINGS}, type=str)  # type: ignore[misc]
 
-# Name in the configuration, type, and help; in the order of --help.
-_OPTIONS: list[tuple[str, type, str]] = [
-    ("eta", float, "Ancestral: share of each step's noise that is new, 0 to 1."),
-    ("s_noise", float, "Scale of all noise that steps add."),
-    ("noise", str, "Ancestral: gaussian, or brownian for one picture that converges as steps grow."),
-    ("s_churn", float, "Discrete: how much noise a run adds on its way down."),
-    ("s_tmin", float, "Discrete: smallest sigma that is churned."),
-    ("s_tmax", float, "Discrete: largest sigma that is churned."),
-    ("sigma_min", float, "Last sigma of the curve."),
-    ("sigma_max", float, "First sigma of the curve."),
-    ("rho", float, "Exponent of karras (7) and polyexponential (1) sigmas."),
-    ("final_sigmas_type", str, "zero or sigma_min: where a run ends."),
-    ("discard_next_to_last_sigma", bool, "Leave out the sigma before the last."),
-    ("steps_offset", int, "Added to leading timesteps."),
-    ("prediction_type", str, "What the model predicts: epsilon, sample, v_prediction or flow_prediction."),
-    ("rescale_betas_zero_snr", bool, "Stretch the betas to end in pure noise."),
-    ("timestep_type", str, "discrete or continuous."),
-    ("use_flow_sigmas", bool, "The model is a flow."),
-    ("flow_shift", float, "Shift of a flow's sigmas towards noise."),
-    ("use_dynamic_shifting", bool, "A flow's shift follows the size of the image."),
-    ("time_shift_type", str, "How mu makes that shift: exponential or linear."),
-    ("shift_terminal", float, "Last sigma of a flow, stretched to."),
-    ("sigma_data", float, "The model is EDM's, for data of this standard deviation."),
+WHAT, HOW, SPEED, OUTPUT = "What to draw", "How to draw it", "Where it is computed", "What is written"
+NOISE, LEVELS, MODEL = "Noise of the steps", "Noise levels", "What the model was trained on"
+
+# Name in the configuration, type, metavar, group, and help; in the order of --help.
+_OPTIONS: list[tuple[str, type, str, str, str]] = [
+    ("eta", float, "0..1", NOISE, "Ancestral: share of a step's noise that is new [1]"),
+    ("s_noise", float, "X", NOISE, "Scale of the noise of steps [1]"),
+    (
+        "noise",
+        str,
+        "KIND",
+        NOISE,
+        "Ancestral: gaussian, philox, or brownian, for a picture that converges as steps grow",
+    ),
+    ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
+    ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
+    ("s_tmax", float, "SIGMA", NOISE, "Discrete: largest sigma that is churned"),
+    ("sigma_min", float, "SIGMA", LEVELS, "Last sigma of the curve"),
+    ("sigma_max", float, "SIGMA", LEVELS, "First sigma of the curve"),
+    ("rho", float, "X", LEVELS, "Exponent of karras (7), polyexponential (1)"),
+    ("final_sigmas_type", str, "zero|sigma_min", LEVELS, "Where a run ends [zero]"),
+    ("discard_next_to_last_sigma", bool, "", LEVELS, "Leave out the sigma before the last"),
+    ("steps_offset", int, "N", LEVELS, "Added to leading timesteps [0]"),
+    ("prediction_type", str, "TYPE", MODEL, "epsilon, sample, v_prediction, flow_prediction"),
+    ("rescale_betas_zero_snr", bool, "", MODEL, "Stretch the betas to end in pure noise"),
+    ("timestep_type", str, "TYPE", MODEL, "discrete or continuous"),
+    ("use_flow_sigmas", bool, "", MODEL, "The model is a flow"),
+    ("flow_shift", float, "X", MODEL, "Shift of a flow's sigmas towards noise [1]"),
+    ("use_dynamic_shifting", bool, "", MODEL, "A flow's shift follows the size of the image"),
+    ("time_shift_type", str, "TYPE", MODEL, "How mu makes it: exponential or linear"),
+    ("shift_terminal", float, "SIGMA", MODEL, "Last sigma of a flow, stretched to"),
+    ("sigma_data", float, "X", MODEL, "EDM's model, for data of this deviation"),
 ]
 
 
@@ -63,19 +75,22 @@ def refuse(option: str, why: str) -> NoReturn:
 def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]:
     """The command with every scheduler option; it gets those that were given as the mapping `options`."""
     own = inspect.signature(command)
+    curves, spacings = ", ".join(SIGMA_CURVES), ", ".join(TIMESTEP_SPACINGS)
     added = {
-        "sampler": (Annotated[Sampler, typer.Option(help="With or without fresh noise.")], Sampler.ancestral),
-        "sigmas": (Annotated[Sigmas | None, typer.Option(help="The noise levels.")], None),
-        "spacing": (Annotated[Spacing | None, typer.Option(help="The timesteps.")], None),
-        **{
-            name: (Annotated[kind | None, typer.Option(help=text, show_default=False)], None)
-            for name, kind, text in _OPTIONS
-        },
+        "sampler": (
+            _option(
+                Sampler, "NAME", HOW, "ancestral, with fresh noise at every step, or discrete, without [ancestral]"
+            ),
+            Sampler.ancestral,
+        ),
+        "sigmas": (
+            _option(Sigmas, "CURVE", HOW, f"Curve of the noise levels: plain, {curves} [the model's own]"),
+            None,
+        ),
+        "spacing": (_option(Spacing, "NAME", HOW, f"Spacing of the timesteps: {spacings} [the model's own]"), None),
+        **{name: (_option(kind, metavar, group, text), None) for name, kind, metavar, group, text in _OPTIONS},
         "set_": (
-            Annotated[
-                list[str] | None,
-                typer.Option("--set", metavar="NAME=VALUE", help="Any other entry of the scheduler's configuration."),
-            ],
+            _option(list[str], "NAME=VALUE", HOW, "Any other option of the scheduler; may be given again", "--set"),
             None,
         ),
     }
@@ -97,6 +112,14 @@ def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]
     return merged
 
 
+def _option(kind: Any, metavar: str, group: str, text: str, *names: str) -> Any:
+    readers = {int: values.whole(-_check.MOST_STEPS, _check.MOST_STEPS), float: values.real()}
+    option = typer.Option(
+        *names, metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, parser=readers.get(kind)
+    )
+    return Annotated[kind | None, option]
+
+
 def scheduler_class(options: Mapping[str, Any]) -> Any:
     """The class that `--sampler` names."""
     import kdpm2
@@ -115,21 +138,46 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
         changed["sigma_curve"] = None if curve in (PLAIN, *FLAGS.values()) else curve
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
-    changed |= {name: options[name] for name, _, _ in _OPTIONS if name in options}
+    changed |= {name: options[name] for name, *_ in _OPTIONS if name in options}
     for assignment in options.get("set_", []):
         name, separator, value = assignment.partition("=")
         if not separator:
-            refuse("--set", f"must be NAME=VALUE, got {assignment!r}")
+            refuse("--set", f"must be NAME=VALUE, got {values.short(assignment)}")
         try:
             changed[name] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # the second for brackets without an end
             changed[name] = value
-    known = inspect.signature(scheduler_class(options).__init__).parameters
+    known = [name for name in inspect.signature(scheduler_class(options).__init__).parameters if name != "self"]
     for name in changed:
-        if name not in known or name == "self":
+        if name not in known:
             option = f"--{name.replace('_', '-')}" if name in options else "--set"
-            refuse(option, f"the {options['sampler'].value} sampler has no option {name}")
+            why = f"the {options['sampler'].value} sampler has no option {values.short(name).strip(chr(39))}"
+            refuse(option, why + _check.meant(name, known))
     return changed
+
+
+_OPTION_OF = {
+    "num_inference_steps": "--steps",
+    "timestep_spacing": "--spacing",
+    "sigma_curve": "--sigmas",
+    "sigmas": "--at-sigmas",
+    "timesteps": "--at-timesteps",
+    "mu": "--mu",
+}
+
+
+def refused_by(error: Exception, options: Mapping[str, Any]) -> typer.BadParameter:
+    """What a library's error says, with the option of the command that it is about, where that can be told."""
+    text = " ".join(str(error).split())
+    name = text.partition(" ")[0].strip("`")
+    option = _OPTION_OF.get(name)
+    if name == "num_inference_steps":
+        text = text.removeprefix(name).strip()
+    if option is None and name in options:
+        option = f"--{name.replace('_', '-')}"
+    if option is None and any(assignment.partition("=")[0] == name for assignment in options.get("set_", [])):
+        option = "--set"
+    return typer.BadParameter(text, param_hint=option)
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -146,24 +194,39 @@ def as_arguments(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def own_levels(at_sigmas: str | None, at_timesteps: str | None, options: Mapping[str, Any]) -> dict[str, list[float]]:
+AtSigmas = Annotated[
+    values.Numbers | None,
+    typer.Option(
+        parser=values.numbers,
+        metavar="A,B,..",
+        help="Noise levels of your own, as in 14.6,3.9,0.4",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
+AtTimesteps = Annotated[
+    values.Numbers | None,
+    typer.Option(
+        parser=values.numbers,
+        metavar="A,B,..",
+        help="Timesteps of your own, as in 999,500,100",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
+
+
+def own_levels(
+    steps: int | None, at_sigmas: list[float] | None, at_timesteps: list[float] | None, options: Mapping[str, Any]
+) -> dict[str, list[float]]:
     """What `--at-sigmas` or `--at-timesteps` say; a BadParameter where another option would space them."""
-    given = {"sigmas": numbers("--at-sigmas", at_sigmas), "timesteps": numbers("--at-timesteps", at_timesteps)}
-    own = {name: values for name, values in given.items() if values is not None}
+    own = {name: given for name, given in (("sigmas", at_sigmas), ("timesteps", at_timesteps)) if given is not None}
     for name in ("sigmas", "spacing"):
         if own and name in options:
             refuse(f"--{name}", "must be left out with --at-sigmas or --at-timesteps, which say it all")
+    if steps is not None and own:
+        refuse("--steps", "must be left out with --at-sigmas or --at-timesteps, which say how many there are")
     return own
-
-
-def numbers(option: str, text: str | None) -> list[float] | None:
-    """Numbers separated by commas."""
-    if text is None:
-        return None
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError:
-        refuse(option, f"must be numbers separated by commas, got {text!r}")
 
 
 def curve_of(config: Mapping[str, Any]) -> str:
@@ -178,10 +241,10 @@ def checked_folder(option: str, name: str) -> bool:
     """Whether `name` is a folder rather than a hub id; a BadParameter if it can be neither."""
     is_folder = Path(name).is_dir()
     if not is_folder and (Path(name).is_absolute() or name.startswith(".") or name.count("/") != 1):
-        refuse(option, f"must be a folder, or a hub id like owner/name; there is no folder {name!r}")
+        refuse(option, f"must be a folder, or a hub id like owner/name; there is no folder {values.short(name)}")
     return is_folder
 
 
-def flattened(values: Sequence[float] | None) -> str | None:
+def flattened(given: Sequence[float] | None) -> str | None:
     """Numbers as `numbers` reads them."""
-    return None if values is None else ",".join(f"{value:g}" for value in values)
+    return None if given is None else ",".join(f"{value:g}" for value in given)

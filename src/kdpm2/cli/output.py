@@ -9,24 +9,40 @@ from pathlib import Path
 from kdpm2.cli.options import refuse
 
 
-def check(option: str, path: Path, suffixes: Collection[str], force: bool) -> None:
-    """End the command if `path` has another suffix, cannot be written, or is there and not to be overwritten.
+def check(option: str, path: Path, suffixes: Collection[str | None], force: bool) -> str | None:
+    """The suffix of `path`, None for a folder, if that is one of `suffixes`.
 
-    A link is there whether or not it leads to a file. To overwrite it is to put a file in its place: what it leads to
-    stays as it is.
+    Ends the command if it is another, cannot be written, or is a file that is there and not to be overwritten. A link
+    is there whether or not it leads to a file. To overwrite it is to put a file in its place: what it leads to stays as
+    it is.
     """
-    if path.suffix.lower() not in suffixes:
-        refuse(option, f"must end in {' or '.join(suffixes)}, got {path}")
+    suffix = path.suffix.lower() or None
+    if suffix not in suffixes and None in suffixes and path.is_dir():
+        suffix = None
+    if suffix not in suffixes:
+        allowed = " or ".join(each for each in suffixes if each is not None)
+        refuse(option, f"must end in {allowed}{', or be a folder' * (None in suffixes)}, got {path}")
     with _errors_refused(option, path):
         if not path.parent.is_dir():
             refuse(option, f"the folder {path.parent} does not exist")
-        if _is_there(path):
+        if suffix is None and is_there(path) and not path.is_dir():
+            refuse(option, f"{path} is no folder")
+        if suffix is not None:
+            check_free(option, path, force)
+        where = path if suffix is None and path.is_dir() else path.parent
+        with tempfile.TemporaryFile(dir=where):  # to know before the run whether the folder can be written to
+            pass
+    return suffix
+
+
+def check_free(option: str, path: Path, force: bool) -> None:
+    """End the command if a file is there that is not to be overwritten, or something that is no file."""
+    with _errors_refused(option, path):
+        if is_there(path):
             if path.exists() and not path.is_file():
                 refuse(option, f"{path} is no file")
             if not force:
                 refuse(option, f"{path} is there already; --force overwrites it")
-        with tempfile.TemporaryFile(dir=path.parent):  # to know before the run whether the folder can be written to
-            pass
 
 
 @contextmanager
@@ -69,6 +85,12 @@ def _take_free_name(unfinished: Path, path: Path) -> None:
         unfinished.replace(path)
 
 
+def make_folder(option: str, path: Path) -> None:
+    """A folder to write into, if it is not there yet."""
+    with _errors_refused(option, path):
+        path.mkdir(exist_ok=True)
+
+
 @contextmanager
 def _errors_refused(option: str, path: Path) -> Iterator[None]:
     try:
@@ -77,7 +99,8 @@ def _errors_refused(option: str, path: Path) -> Iterator[None]:
         refuse(option, f"{path} cannot be written: {error.strerror or error}")
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether a name is taken, be it by a link that leads nowhere."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -1,145 +1,182 @@
-"""`kdpm2 sample`: pictures from the built-in digits model, or from any diffusers pipeline, as one contact sheet.
+"""`kdpm2 sample`: pictures from the built-in digits model, or from any diffusers pipeline.
 
 Image i of a run with seed s is drawn from a generator of its own, seeded with s + i on the CPU: it is the same picture
-on every device, whatever else is drawn with it. The sheet is a PNG whose text chunk `parameters` holds the settings as
-Stable Diffusion's users know them, and whose chunk `command` holds the command that makes it again.
+on every device, whatever else is drawn with it. Every option is checked before a model is loaded.
 """
 
-import inspect
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-import kdpm2
-from kdpm2.cli.loading import load_pipeline
+from kdpm2._progress import bar
+from kdpm2.cli import options as shared
+from kdpm2.cli import said, values
+from kdpm2.cli.loading import Model, describe, digits, load, number_of_digits
 from kdpm2.cli.options import (
-    Sampler,
-    as_arguments,
+    HOW,
+    OUTPUT,
+    SPEED,
+    WHAT,
     changes,
-    curve_of,
     flattened,
     own_levels,
     refuse,
+    refused_by,
     scheduler_class,
     takes_scheduler_options,
 )
-from kdpm2.cli.output import check, printable, written
+from kdpm2.cli.output import check, printable
+from kdpm2.cli.pictures import Drawn, Picture
+from kdpm2.cli.stores import MOST, opened
 
-if TYPE_CHECKING:
-    from PIL import Image
+_DIGITS = 100
+_DEFAULT_STEPS = 25
+_LARGEST_SEED = 2**64 - 1
+_MOST_TOGETHER = 1000
+_DIGITS_TOGETHER = 200
+_LONGEST_SIDE = 16_384
+_DTYPES = ("float32", "float16", "bfloat16")
 
-SAMPLER_NAMES = {Sampler.ancestral: "DPM2 a", Sampler.discrete: "DPM2"}
-DIGITS = 100
-_OPTION_FOR = {"num_inference_steps": "--steps", "sigmas": "--at-sigmas", "timesteps": "--at-timesteps"}
+
+def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, **more)
 
 
 @takes_scheduler_options
 def sample(
-    steps: Annotated[
-        int | None, typer.Option(help="Sampling steps N; the network runs 2N-1 times.", show_default="25")
-    ] = None,
     number: Annotated[
-        int | None, typer.Option(min=1, help="How many images.", show_default="100 digits, 1 image of a pipeline")
+        int | None, _option("N", WHAT, "How many images [100 digits, 1 of a pipeline]", parser=values.whole(1, MOST))
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first image; the next ones count up.")] = 0,
     labels: Annotated[
-        str | None, typer.Option(help="Classes to draw in turn, as in 3,1,4.", show_default="0,1,2,3,4,5,6,7,8,9")
+        values.Labels | None,
+        _option("A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", parser=values.labels),
     ] = None,
-    at_sigmas: Annotated[
-        str | None, typer.Option(help="Noise levels of one's own, as in 14.6,3.9,0.4.", show_default=False)
-    ] = None,
-    at_timesteps: Annotated[
-        str | None, typer.Option(help="Timesteps of one's own, as in 999,500,100.", show_default=False)
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance.", show_default="1, or the pipeline's own")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto for the fastest there is.")] = "auto",
-    output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("samples.png"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite it if it is there.")] = False,
     pipeline: Annotated[
-        str | None,
-        typer.Option(help="A diffusers pipeline, a folder or a hub id, instead of the digits.", show_default=False),
+        str | None, _option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What a text-to-image pipeline draws.", show_default=False)] = None,
+    prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
+    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What it is to stay away from")] = None,
+    height: Annotated[
+        int | None, _option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
+    ] = None,
+    width: Annotated[
+        int | None, _option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
+    ] = None,
+    steps: Annotated[
+        int | None,
+        _option("N", HOW, "Steps; the network runs 2N-1 times [25]", parser=values.whole(1, shared.MOST_STEPS)),
+    ] = None,
+    seed: Annotated[
+        int,
+        _option("S", HOW, "Of the first image; the next count up [0]", parser=values.whole(0, _LARGEST_SEED)),
+    ] = 0,
+    guidance_scale: Annotated[
+        float | None,
+        _option("X", HOW, "Classifier-free guidance [1, or the pipeline's]", parser=values.real(0, 100)),
+    ] = None,
+    at_sigmas: shared.AtSigmas = None,
+    at_timesteps: shared.AtTimesteps = None,
+    device: Annotated[str, _option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
+    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(_DTYPES)}")] = None,
+    batch: Annotated[
+        int | None,
+        _option("N", SPEED, "Images drawn together [200 digits, 1]", parser=values.whole(1, _MOST_TOGETHER)),
+    ] = None,
+    output: Annotated[
+        Path,
+        _option(
+            "PATH", OUTPUT, "A sheet .png, an .npz, or a folder of PNGs, of which it skips what is there [samples.png]"
+        ),
+    ] = Path("samples.png"),
+    annotate: Annotated[bool, typer.Option("--annotate", help="Label the sheet", rich_help_panel=OUTPUT)] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there", rich_help_panel=OUTPUT)] = False,
     *,
     options: Mapping[str, Any],
 ) -> None:
-    """Write a contact sheet of samples, from the built-in digits model unless a pipeline is named."""
-    check("--output", output, [".png"], force)
-    classes = _labels(labels, digits=pipeline is None)
-    own = own_levels(at_sigmas, at_timesteps, options)
-    if steps is not None and own:
-        refuse("--steps", "must be left out with --at-sigmas or --at-timesteps, which say how many there are")
+    """Draw samples, from the built-in digits model unless a pipeline is named."""
+    kind = check("--output", output, [".png", ".npz", None], force)
+    if annotate and kind != ".png":
+        refuse("--annotate", f"labels a contact sheet, whose name ends in .png, got --output {output}")
+    count = number or (_DIGITS if pipeline is None else 1)
+    if seed + count - 1 > _LARGEST_SEED:
+        refuse("--seed", f"must be at most {_LARGEST_SEED} for the last of {count} images, got {seed} for the first")
+    if dtype is not None and dtype not in _DTYPES:
+        refuse("--dtype", f"must be one of {', '.join(_DTYPES)}, got {values.short(dtype)}")
+    if pipeline is None:
+        labels = _checked_labels(labels or values.Labels(range(number_of_digits())), number_of_digits() + 1)
+    own = own_levels(steps, at_sigmas, at_timesteps, options)
+    spaced: dict[str, Any] = own or {"num_inference_steps": steps or _DEFAULT_STEPS}
     changed = changes(options)
-    torch_device = _device(device)
-    pipe = _pipeline(pipeline)
-    spaced: dict[str, Any] = own or {"num_inference_steps": 25 if steps is None else steps}
-    _set_scheduler(pipe, spaced, scheduler_class(options), changed)
-    pipe.to(torch_device)
-    images = _draw(
-        pipe,
-        seeds=range(seed, seed + (number or (DIGITS if pipeline is None else 1))),
-        together=pipeline is None,
-        classes=classes,
-        options={**spaced, "prompt": prompt, "guidance_scale": guidance_scale},
-    )
-
-    from kdpm2.cli import contact_sheet
-
-    config = pipe.scheduler.config
-    given = {
-        "steps": spaced.get("num_inference_steps"),
-        "number": len(images),
-        "seed": seed,
-        "labels": classes and ",".join(map(str, classes)),
-        "at_sigmas": flattened(own.get("sigmas")),
-        "at_timesteps": flattened(own.get("timesteps")),
-        **options,
-        "sigmas": None if own else curve_of(config),
-        "spacing": None if own else config.timestep_spacing,
-        "guidance_scale": guidance_scale,
-        "pipeline": pipeline,
+    model = digits() if pipeline is None else describe("--pipeline", pipeline)
+    if labels is not None and pipeline is not None and "labels" in model.accepted and model.classes is not None:
+        labels = _checked_labels(labels, model.classes)
+    called = {
         "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "height": height,
+        "width": width,
+        "guidance_scale": guidance_scale,
+        **spaced,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    chunks = _text_chunks(given, len(pipe.scheduler.timesteps), images[0].size)
-    with written("--output", output, force) as unfinished:
-        contact_sheet.save(contact_sheet.tiled(images), unfinished, chunks)
-    typer.echo(printable(f"{output}: {len(images)} images"))
+    called = {name: value for name, value in called.items() if value is not None}
+    _check_accepted(model, labels, called)
+    scheduler_of = partial(_scheduler, scheduler_class(options), changed, spaced, options)
+    scheduler = scheduler_of(model.config)
+
+    listed = None if labels is None else ",".join(map(str, labels))
+    given = said.given(
+        {**options, "number": count, "seed": seed, "labels": listed, "steps": spaced.get("num_inference_steps")},
+        levels={name: flattened(levels) for name, levels in own.items()},
+        config=scheduler.config,
+        of_model={"pipeline": pipeline, "dtype": dtype, **{n: v for n, v in called.items() if n not in spaced}},
+    )
+    store = opened(kind, output, force, given, len(scheduler.timesteps), annotate)
+    wanted = store.wanted([Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)])
+    if wanted:
+        torch_device, torch_dtype = _device(device), _dtype(dtype)
+        pipe = load("--pipeline", model, torch_dtype, scheduler_of).to(torch_device)
+        together = batch or (_DIGITS_TOGETHER if pipeline is None else 1)
+        for pictures_drawn in _draw(pipe, wanted, together, model, called, options):
+            store.add(pictures_drawn)
+    typer.echo(printable(store.close()))
 
 
-def _text_chunks(given: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
-    settings = {
-        "Steps": given.get("steps", (stages + 1) // 2),
-        "Sampler": SAMPLER_NAMES[given["sampler"]],
-        "Schedule type": given.get("sigmas", "own").capitalize(),
-        "CFG scale": given.get("guidance_scale"),
-        "Seed": given["seed"],
-        "Size": "x".join(map(str, size)),
-        "Model": given.get("pipeline", "kdpm2 digits"),
-        # As A1111 has them.
-        "Eta": given.get("eta"),
-        "Sigma churn": given.get("s_churn"),
-        "Sigma noise": given.get("s_noise"),
-        "Discard penultimate sigma": given.get("discard_next_to_last_sigma"),
-        "Version": f"kdpm2 {kdpm2.__version__}",
-    }
-    subject = given.get("prompt") or (f"digits {given['labels']}" if "labels" in given else "")
-    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None)
-    words = [word for pair in as_arguments(given) for word in pair if word]
-    return {"parameters": f"{subject}\n{listed}", "command": shlex.join(["kdpm2", "sample", *words])}
+def _checked_labels(labels: values.Labels, classes: int) -> values.Labels:
+    """The labels, of which that for no class is called "any"."""
+    for label in labels:
+        if label != values.ANY and int(label) >= classes:
+            refuse("--labels", f"each must be from 0 to {classes - 2}, or any, got {values.short(label)}")
+    return values.Labels(values.ANY if label == classes - 1 else label for label in labels)
 
 
-def _labels(text: str | None, digits: bool) -> list[int] | None:
-    if text is None:
-        return list(range(10)) if digits else None
-    if not all(label.isdecimal() for label in text.split(",")):
-        refuse("--labels", f"must be whole numbers separated by commas, got {text!r}")
-    return [int(label) for label in text.split(",")]
+def _check_accepted(model: Model, labels: values.Labels | None, called: Mapping[str, Any]) -> None:
+    """The pipeline takes what it is to be called with."""
+    if "prompt" in model.accepted and "prompt" not in called:
+        refuse("--prompt", "this pipeline needs one")
+    if labels is not None and ("labels" not in model.accepted or model.classes is None):
+        refuse("--labels", "this pipeline takes none")
+    if model.on_pixels and model.classes is None and called.get("guidance_scale", 1) != 1:
+        refuse("--guidance-scale", "must be 1 for a network without classes")
+    names = {"num_inference_steps": "--steps", "sigmas": "--at-sigmas", "timesteps": "--at-timesteps"}
+    for name in called:
+        if name not in model.accepted:
+            refuse(names.get(name, f"--{name.replace('_', '-')}"), "this pipeline takes none")
+
+
+def _scheduler(
+    cls: Any, changed: Mapping[str, Any], spaced: Mapping[str, Any], options: Mapping[str, Any], config: Any
+) -> Any:
+    """Our scheduler of a model's configuration, with the options of the command."""
+    try:
+        scheduler = cls.from_config(config, **changed)
+        if not scheduler.config.use_dynamic_shifting:  # where the pipeline knows the shift
+            scheduler.set_timesteps(**spaced)
+    except (TypeError, ValueError) as error:
+        raise refused_by(error, options) from error
+    return scheduler
 
 
 def _device(name: str) -> Any:
@@ -149,73 +186,55 @@ def _device(name: str) -> Any:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        refuse("--device", f"{name!r} cannot be used here: {str(error).splitlines()[0]}")
+    except (RuntimeError, AssertionError, ValueError) as error:
+        refuse("--device", f"{values.short(name)} cannot be used here: {str(error).splitlines()[0]}")
 
 
-def _pipeline(name: str | None) -> Any:
-    if name is None:
-        from kdpm2.zoo import digits
+def _dtype(name: str | None) -> Any:
+    import torch
 
-        return digits()
-    return load_pipeline("--pipeline", name)
-
-
-def _set_scheduler(pipe: Any, spaced: Mapping[str, Any], cls: Any, changed: Mapping[str, Any]) -> None:
-    if getattr(pipe, "scheduler", None) is None:
-        refuse("--pipeline", "it has no scheduler to put KDPM2 in the place of")
-    known = {compatible.__name__ for compatible in cls().compatibles}
-    if type(pipe.scheduler).__name__ not in known:
-        refuse("--pipeline", f"its {type(pipe.scheduler).__name__} is for models that KDPM2 cannot sample")
-    try:
-        pipe.scheduler = cls.from_config(pipe.scheduler.config, **changed)
-        if not pipe.scheduler.config.use_dynamic_shifting:  # where the pipeline knows the shift
-            pipe.scheduler.set_timesteps(**spaced)
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
+    return None if name is None else getattr(torch, name)
 
 
 def _draw(
-    pipe: Any, seeds: Sequence[int], together: bool, classes: list[int] | None, options: Mapping[str, Any]
-) -> list["Image.Image"]:
-    from tqdm import tqdm
-
-    from kdpm2.zoo import PixelPipeline
-
-    if set(pipe.components) == {"unet", "scheduler"} and not isinstance(pipe, PixelPipeline):
-        # The pipelines of diffusers for a network alone do not scale its input, as these samplers have to.
-        pipe = PixelPipeline(**pipe.components)
-    accepted = inspect.signature(pipe.__call__).parameters
-    options = {name: value for name, value in options.items() if value is not None}
-    if "prompt" in accepted and "prompt" not in options:
-        refuse("--prompt", "this pipeline needs one")
-    if classes is not None and "labels" not in accepted:
-        refuse("--labels", "this pipeline takes none")
-    for name in options:
-        if name not in accepted:
-            refuse(_OPTION_FOR.get(name, f"--{name.replace('_', '-')}"), "this pipeline takes none")
-    labels = None if classes is None else [classes[i % len(classes)] for i in range(len(seeds))]
-    if together:
-        return list(_draw_batch(pipe, seeds, labels, options))
-    pipe.set_progress_bar_config(leave=False)
-    images: list[Image.Image] = []
-    for i, seed in enumerate(tqdm(seeds, unit="image", disable=len(seeds) == 1)):
-        images += _draw_batch(pipe, [seed], labels and labels[i : i + 1], options)
-    return images
+    pipe: Any,
+    pictures: list[Picture],
+    together: int,
+    model: Model,
+    called: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Iterator[list[Drawn]]:
+    """The pictures, a batch at a time."""
+    batches = [pictures[i : i + together] for i in range(0, len(pictures), together)]
+    if len(batches) > 1:
+        pipe.set_progress_bar_config(leave=False)
+    with bar(total=len(pictures), unit="image", disable=len(batches) == 1) as progress:
+        for batch in batches:
+            yield _draw_batch(pipe, batch, model, called, options)
+            progress.update(len(batch))
 
 
 def _draw_batch(
-    pipe: Any, seeds: Sequence[int], labels: list[int] | None, options: Mapping[str, Any]
-) -> list["Image.Image"]:
-    import torch
+    pipe: Any, pictures: list[Picture], model: Model, called: Mapping[str, Any], options: Mapping[str, Any]
+) -> list[Drawn]:
+    from kdpm2.noise import generator_of
 
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    seeds, count = [picture.seed for picture in pictures], len(pictures)
     # For the noise of steps, where the pipeline does not pass the generators on.
-    pipe.scheduler.seed(list(seeds))
-    if labels is not None:
-        options = {**options, "labels": labels}
+    pipe.scheduler.seed(seeds)
+    arguments = dict(called)
+    for name in ("prompt", "negative_prompt"):
+        if name in arguments:
+            arguments[name] = [arguments[name]] * count
+    if pictures[0].label is not None:
+        no_class = (model.classes or 1) - 1
+        arguments["labels"] = [no_class if each.label == values.ANY else int(each.label or 0) for each in pictures]
+    elif model.on_pixels:
+        arguments["num_images"] = count
     try:
-        images: list[Image.Image] = pipe(generator=generators, **options).images
+        images = getattr(pipe(generator=[generator_of(seed) for seed in seeds], **arguments), "images", None)
     except ValueError as error:  # by the custom of diffusers and of kdpm2: an argument is not what it should be
-        raise typer.BadParameter(str(error)) from error
-    return images
+        raise refused_by(error, {**options, **called}) from error
+    if images is None or len(images) != count:
+        refuse("--pipeline", f"it must draw one image for each seed, got {'none' if images is None else len(images)}")
+    return [Drawn(*picture, image) for picture, image in zip(pictures, images, strict=True)]

@@ -6,25 +6,46 @@ from typing import Annotated, Any
 
 import typer
 
+from kdpm2.cli import options as shared
+from kdpm2.cli import values
 from kdpm2.cli.loading import loading
-from kdpm2.cli.options import changes, checked_folder, own_levels, refuse, scheduler_class, takes_scheduler_options
+from kdpm2.cli.options import (
+    HOW,
+    MOST_STEPS,
+    OUTPUT,
+    WHAT,
+    changes,
+    checked_folder,
+    own_levels,
+    refuse,
+    refused_by,
+    scheduler_class,
+    takes_scheduler_options,
+)
 from kdpm2.cli.output import check, printable, written
 
 _COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
 
 
+def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
+
+
 @takes_scheduler_options
 def schedule(
-    steps: Annotated[int | None, typer.Option(help="Sampling steps N.", show_default="10")] = None,
+    steps: Annotated[int | None, _option("N", HOW, "Steps [10]", parser=values.whole(1, MOST_STEPS))] = None,
     pipeline: Annotated[
-        str | None,
-        typer.Option(help="A saved pipeline or scheduler, a folder or a hub id, whose schedule it is to be."),
+        str | None, _option("NAME", WHAT, "A saved pipeline or scheduler, folder or hub id, whose schedule it is to be")
     ] = None,
-    at_sigmas: Annotated[str | None, typer.Option(help="Noise levels of one's own, as in 14.6,3.9,0.4.")] = None,
-    at_timesteps: Annotated[str | None, typer.Option(help="Timesteps of one's own, as in 999,500,100.")] = None,
-    mu: Annotated[float | None, typer.Option(help="Shift of a flow with dynamic shifting.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw them as well: a .png, .svg or .pdf to write.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the plot if it is there.")] = False,
+    at_sigmas: shared.AtSigmas = None,
+    at_timesteps: shared.AtTimesteps = None,
+    mu: Annotated[
+        float | None, _option("X", HOW, "Shift of a flow with dynamic shifting", parser=values.real())
+    ] = None,
+    plot: Annotated[Path | None, _option("FILE", OUTPUT, "Draw it too: a .png, .svg or .pdf to write")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite the plot if it is there", rich_help_panel=OUTPUT)
+    ] = False,
     *,
     options: Mapping[str, Any],
 ) -> None:
@@ -35,7 +56,7 @@ def schedule(
     """
     if plot is not None:
         check("--plot", plot, [".png", ".svg", ".pdf"], force)
-    own = own_levels(at_sigmas, at_timesteps, options)
+    own = own_levels(steps, at_sigmas, at_timesteps, options)
     cls = scheduler_class(options)
     changed = changes(options)
     if steps is None and not own:
@@ -44,7 +65,8 @@ def schedule(
         scheduler = _saved(cls, pipeline, changed) if pipeline is not None else cls(**changed)
         scheduler.set_timesteps(steps, mu=mu, **own)
     except (TypeError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
+        given = {"mu": mu, **options} if mu is not None else options
+        raise refused_by(error, given) from error
     table = scheduler.table
     typer.echo(_COLUMNS)
     for stage in range(len(table)):

@@ -33,6 +33,7 @@ from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
 from kdpm2.schedulers._buffers import forget
 from kdpm2.schedulers._noising import ARRAY, ArrayOrTensor
 from kdpm2.schedulers._sample_space import InSampleSpace, no_tensor
+from kdpm2.schedulers._session import InSession
 from kdpm2.schedulers._state import Stoppable
 from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
 from kdpm2.spacing import Steps
@@ -58,36 +59,10 @@ class _Locked:
     __slots__ = ("_lock",)
 
 
-class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, _Locked):
+class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locked):
     """The loop's side of both schedulers, and their options; how a stage is made of them is `_solver`'s to say.
 
-    Options of both:
-
-    *The model.* `num_train_timesteps`: how many timesteps it was trained with, at least 1. `beta_start`, `beta_end`:
-    its first and last beta, in (0, 1), joined as `beta_schedule` says ("linear", "scaled_linear", "squaredcos_cap_v2",
-    "sigmoid", "exp", "laplace"), or `trained_betas` instead. `snr_shift_scale`: divide their signal-to-noise ratio by
-    this, as CogVideoX does. `rescale_betas_zero_snr`: stretch them to end in pure noise.
-    `prediction_type`: what it predicts, "epsilon", "sample", "v_prediction", or "flow_prediction". `timestep_type`:
-    "discrete", or "continuous" for a v-prediction model that is conditioned on log(σ)/4. `use_flow_sigmas`: it is a
-    flow, as one that predicts "flow_prediction" always is; `flow_shift`, `use_dynamic_shifting`, `time_shift_type`
-    ("exponential", "linear") and `shift_terminal` then move its sigmas. `sigma_data`: it is an EDM model for data of
-    this standard deviation. `base_shift`, `max_shift`, `base_image_seq_len`, `max_image_seq_len`: for pipelines, which
-    compute their shift from them.
-
-    *The noise levels.* `timestep_spacing`: "linspace", "leading", "trailing", "simple" or "sgm_uniform";
-    `steps_offset` is added to every leading timestep. At most one of `use_karras_sigmas`, `use_exponential_sigmas`,
-    `use_beta_sigmas`, `use_polyexponential_sigmas`, `use_lu_lambdas`, `ays_sigmas` ("sd15", "sdxl", "svd") and
-    `sigma_curve` (any of these by name, as "karras" or "ays_sd15"): the curve between their first and last sigma, or
-    between `sigma_max` and `sigma_min`; `rho` is its exponent.
-    `final_sigmas_type`: end at "zero" or at "sigma_min". `discard_next_to_last_sigma`: leave the sigma before out.
-
-    *The samples.* `sample_space`: "variance_exploding", x0 + σ·n, as diffusers' class holds them, or
-    "variance_preserving", that divided by √(1+σ²), for a loop that never scales. None is the first, unless a run begins
-    with a step, without `scale_model_input`, from noise of standard deviation 1. `clip_sample`: keep each
-    estimate of the clean sample within ±`clip_sample_range`. `thresholding`: limit it as Imagen does, to the quantile
-    `dynamic_thresholding_ratio` of its absolute values, which is at least 1 and at most `sample_max_value`.
-
-    *The noise.* `s_noise`: scale of all noise that a step adds, at least 0.
+    A class of ours explains its options in its own docstring, from `_explained`.
 
     `docs/options.md` says more of each.
     """

@@ -68,7 +68,8 @@ class Configured(ConfigMixin):
             kwargs.pop("shift", None)  # an option of ours by another name, which the words have now
         unknown = sorted(kwargs.keys() - known)
         if unknown and not return_unused_kwargs:
-            logger.warning("%s has no option %s: ignored", cls.__name__, ", ".join(unknown))
+            meant = "".join(_check.meant(name, known - {"self"}) for name in unknown)
+            logger.warning("%s has no option %s: ignored%s", cls.__name__, ", ".join(unknown), meant)
         scheduler: Self | tuple[Self, dict[str, Any]] = super().from_config(words, return_unused_kwargs, **kwargs)
         return scheduler
 

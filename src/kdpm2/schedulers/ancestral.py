@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
@@ -15,6 +14,7 @@ from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
 from kdpm2.schedulers._buffers import Buffer
 from kdpm2.schedulers._configuration import defaults_of
 from kdpm2.schedulers._noising import ArrayOrTensor
+from kdpm2.schedulers._session import constructor
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable, dpm2
 
@@ -37,7 +37,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
     __module__ = "kdpm2"
 
-    @register_to_config
+    @constructor
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -85,12 +85,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
     ) -> None:
         """Set up the schedule of the trained model, and the run that visits every timestep of it.
 
-        Besides the options of both schedulers, which `KDPM2Scheduler` and docs/options.md describe:
-
-        `eta`: Share of each step's noise that is new, from 0, deterministic, to 1, ancestral sampling.
-        `s_noise`: Scale of that noise, at least 0.
-        `noise`: "gaussian"; "brownian" for noise from a Brownian path, with which the pictures of one seed converge as
-        steps grow; or "philox", which is the same on every device.
+        The class says what the arguments are.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -138,6 +133,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         sample: ArrayOrTensor,
         generator: Generators = None,
         return_dict: bool = True,
+        eta: float = 0.0,
     ) -> KDPM2AncestralDiscreteSchedulerOutput | tuple[ArrayOrTensor, ArrayOrTensor]:
         """Make one stage.
 
@@ -148,6 +144,8 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
             generator: One for the batch, or a list with one for each sample. If None, the
                 seed of `seed`, or torch's global generator.
             return_dict: Whether to return an output object rather than a pair.
+            eta: Plays no part, and is warned of if it is not 0, which pipelines pass of themselves. The one that
+                counts is an option of the scheduler.
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
@@ -160,5 +158,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)
+        if type(eta) is not float or eta:
+            self._check_eta(eta)
         pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2AncestralDiscreteSchedulerOutput(*pair) if return_dict else pair

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import register_to_config
 from numpy.typing import NDArray
 
 from kdpm2 import _check
@@ -16,6 +15,7 @@ from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
 from kdpm2.schedulers._buffers import Buffer, forget
 from kdpm2.schedulers._configuration import defaults_of
 from kdpm2.schedulers._noising import ArrayOrTensor
+from kdpm2.schedulers._session import constructor
 from kdpm2.spacing import Steps
 from kdpm2.table import Churn, StageTable, dpm2
 
@@ -38,7 +38,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
     __module__ = "kdpm2"
 
-    @register_to_config
+    @constructor
     def __init__(
         self,
         num_train_timesteps: int = 1000,
@@ -87,13 +87,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     ) -> None:
         """Set up the schedule of the trained model, and the run that visits every timestep of it.
 
-        Besides the options of both schedulers, which `KDPM2Scheduler` and docs/options.md describe:
-
-        `s_churn`: EDM's churn, at least 0: how much noise a run of N steps adds to go up before it goes down, each step
-        by at most the factor √2. 0 is none, and deterministic.
-        `s_tmin`: Smallest sigma at which a step is churned, at least 0.
-        `s_tmax`: Largest such sigma; no limit if None.
-        `s_noise`: Scale of that noise, at least 0.
+        The class says what the arguments are.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -144,6 +138,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         sample: ArrayOrTensor,
         return_dict: bool = True,
         generator: Generators = None,
+        eta: float = 0.0,
     ) -> KDPM2DiscreteSchedulerOutput | tuple[ArrayOrTensor, ArrayOrTensor]:
         """Make one stage.
 
@@ -154,6 +149,8 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
             return_dict: Whether to return an output object rather than a pair.
             generator: Where churn draws its noise: one for the batch, or a list with one for each sample. If None, the
                 seed of `seed`, or torch's global generator.
+            eta: Plays no part, and is warned of if it is not 0, which pipelines pass of themselves. This class has no
+                such option.
 
         Returns:
             `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
@@ -166,5 +163,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)
+        if type(eta) is not float or eta:
+            self._check_eta(eta)
         pair = self._advance(model_output, timestep, sample, generator)
         return KDPM2DiscreteSchedulerOutput(*pair) if return_dict else pair

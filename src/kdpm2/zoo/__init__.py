@@ -22,5 +22,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
+        if _HOMES[name] != "closed_form":
+            import_module("kdpm2._progress")  # before diffusers
         return getattr(import_module(f"kdpm2.zoo.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'kdpm2.zoo' has no attribute {name!r}")

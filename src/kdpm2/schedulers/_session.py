@@ -1,0 +1,144 @@
+"""What a scheduler is to someone who tries it out: it explains its options, says what it is, and hears `eta = 0`."""
+
+import textwrap
+from collections.abc import Callable
+from functools import wraps
+from numbers import Real
+from typing import Any
+
+from diffusers.configuration_utils import register_to_config
+
+from kdpm2 import _check
+from kdpm2.noise_schedule import VariancePreserving
+from kdpm2.schedulers import _options
+from kdpm2.schedulers._attributes import Attributes
+from kdpm2.schedulers._configuration import defaults_of
+from kdpm2.schedulers._explained import OPTIONS
+from kdpm2.table import StageTable
+
+_LINE = 116
+
+
+class Option:
+    """An option as an attribute: a program may keep a value there, and is told that no run reads it.
+
+    Some pipelines assign an `eta` or a `sigma_min` to every scheduler, for those that look at them there; so it cannot
+    count, or their pictures would be others than with diffusers' classes.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, scheduler: Any, owner: type) -> Any:
+        """What was assigned; diffusers knows what to say of one that was not."""
+        if scheduler is None:
+            return self
+        if self._name not in scheduler.__dict__:
+            raise AttributeError(self._name)
+        return scheduler.__dict__[self._name]
+
+    def __set__(self, scheduler: Any, value: Any) -> None:
+        """Keep the value; say where the option is set, unless it has that value already."""
+        scheduler.__dict__[self._name] = value
+        # A subclass may have an attribute of its own that is called as an option of ours.
+        plain = isinstance(value, (str, Real, type(None)))
+        told = plain and value == scheduler.__dict__.get("_internal_dict", {}).get(self._name)
+        if "_run" in scheduler.__dict__ and not told and (plain or type(scheduler).__module__ == "kdpm2"):
+            shown = f"{self._name}={_check.shown(value)}"
+            scheduler._warn(
+                f"the attribute {self._name} plays no part: it is an option of the configuration, which set_timesteps "
+                f"reads: use scheduler.register_to_config({shown}), or from_config(..., {shown})"
+            )
+
+
+class InSession(Attributes):
+    """What help and a prompt show of a scheduler."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Explain the options of a class of ours, and notice where one is assigned."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ != "kdpm2":
+            return
+        own: Any = cls
+        options = defaults_of(own)
+        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Args:\n{_listed(options)}\n"
+        for name in options:
+            setattr(cls, name, Option(name))
+
+    def __repr__(self) -> str:
+        """What a run of this scheduler is; `config` has every option."""
+        name = type(self).__name__
+        if "_run" not in self.__dict__:
+            return f"{name}()"
+        options, table = self._options_of_run, self.__dict__["_run"].table
+        model = self._schedule.named
+        if isinstance(self._schedule, VariancePreserving):
+            joined = "of its own" if options.trained_betas is not None else f"{options.beta_schedule}"
+            model = f"a model with {self._schedule.trained_timesteps} betas ({joined})"
+        curve = _options.spacing_options(options)["sigma_curve"]
+        spaced = f"curve {curve}" if curve else f"spacing {options.timestep_spacing}"
+        return (
+            f"{name}(\n"
+            f"  model: {model} that predicts {options.prediction_type}\n"
+            f"  noise levels: {spaced}, {_levels(table)}\n"
+            f"  steps: {len(table.up)}, in {len(table)} network calls\n"
+            f"  {_noise(options)}\n"
+            ")"
+        )
+
+    def _check_eta(self, eta: Any) -> None:
+        """Say where eta is set to whom has passed one to a pipeline: 0 is what pipelines pass of themselves."""
+        if _check.finite("eta", eta):
+            self._warn(
+                f"eta={eta:g} of a pipeline's call plays no part: it is an option of the scheduler; "
+                f"use scheduler.register_to_config(eta={eta:g}), or from_config(..., eta={eta:g})"
+                if hasattr(type(self), "eta")
+                else f"eta={eta:g} plays no part: this scheduler is deterministic; "
+                f"KDPM2AncestralDiscreteScheduler.from_config(..., eta={eta:g}) has that option"
+            )
+
+    def _warn(self, message: str) -> None:
+        raise NotImplementedError  # `InSampleSpace` has it
+
+
+def _levels(table: StageTable) -> str:
+    if not len(table):
+        return "none"
+    starts, end = table.sigmas[:-1], table.sigmas[-1]
+    return f"from {starts[0]:.4g} to {starts[-1]:.4g}, and to {end:.4g}"
+
+
+def _noise(options: Any) -> str:
+    if hasattr(options, "eta"):
+        return f"eta: {options.eta:g}, {options.noise} noise" if options.eta else "eta: 0, deterministic"
+    return f"eta: 0, with s_churn {options.s_churn:g}" if options.s_churn else "eta: 0, deterministic"
+
+
+def _listed(options: dict[str, Any]) -> str:
+    lines = []
+    for name, default in options.items():
+        text = f"{name}: {OPTIONS[name]} Default: {default!r}."
+        lines += textwrap.wrap(text, _LINE, initial_indent=" " * 8, subsequent_indent=" " * 12, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def constructor(init: Callable[..., None]) -> Any:
+    """The constructor of a scheduler: what it is given is its configuration, and it knows what a typo meant."""
+    registered = register_to_config(init)
+
+    @wraps(init)
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        known = defaults_of(made_by(self))
+        for name in kwargs:
+            if name not in known and name[:1] != "_":
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}"
+                    + _check.meant(name, known)
+                )
+        registered(self, *args, **kwargs)
+
+    def made_by(scheduler: Any) -> type:
+        """The class whose constructor this is; that of a subclass may have other options."""
+        return next(cls for cls in type(scheduler).__mro__ if cls.__dict__.get("__init__") is made)
+
+    return made
