@@ -13,6 +13,7 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
+from kdpm2.philox import Draw
 from kdpm2.table import Row
 from kdpm2.update import _fused as fused
 from kdpm2.update import _kernel
@@ -54,10 +55,9 @@ def from_rows(dtype: torch.dtype) -> None:
 
 def from_a_table(dtype: torch.dtype) -> None:
     """Those of a batch that has everything."""
-    rows = torch.zeros(5, len(fused.COLUMNS))
-    for guidance, samples in (7.5, 2), (1.0, 2), (0.0, 3), (1.0, 16):
-        x, each = torch.zeros(samples, 4, 64, 64, dtype=dtype), torch.zeros(samples, dtype=torch.int64)
-        fused.stage(rows, each, x, x, x, uncond=x, guidance=guidance, seeds=each, draw=each, want_input=True)
+    for samples in 2, 3, 16:
+        x, number = torch.zeros(samples, 4, 64, 64, dtype=dtype), torch.zeros(samples, dtype=torch.int64)
+        fused.each(torch.zeros(samples, len(Row._fields)), x, x, x, Draw(number, number))
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ def test_the_kernel_leads_to_the_same_samples(model: str, monkeypatch: pytest.Mo
 
         return call
 
-    for name in ("stage", "advance"):
+    for name in ("each", "advance"):
         monkeypatch.setattr(fused, name, counted(name))
     monkeypatch.setattr(update.ways, "_on_gpu", lambda tensor: True)
     for noise in NOISES:

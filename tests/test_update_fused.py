@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import noise_schedule, philox, spacing, table
+from kdpm2.update import COLUMNS
 from kdpm2.update import _fused as fused
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -123,109 +124,54 @@ def test_what_has_no_part_is_not_read() -> None:
     assert fused.apply(row._replace(denoised_x=1.0), nothing, m)[1].isnan().all()
 
 
-def made_rows(number: int) -> torch.Tensor:
-    """A table whose first row has no use for an anchor or noise."""
-    rows = torch.randn(number, len(fused.COLUMNS))
-    rows[0, 3:5] = 0
-    return rows.to(DEVICE)
+def made_rows(stages: list[int]) -> torch.Tensor:
+    """Rows of some stages, of which stage 0 has no use for an anchor or noise."""
+    rows = torch.randn(6, len(COLUMNS))
+    rows[0, [COLUMNS.index("anchor"), COLUMNS.index("noise")]] = 0
+    return rows[stages].to(DEVICE)
 
 
-def per_sample(rows: torch.Tensor, stage: list[int], ndim: int) -> dict[str, Floats]:
+def per_sample(rows: torch.Tensor, ndim: int) -> dict[str, Floats]:
     """The coefficients of each sample, to be multiplied with tensors."""
-    columns = exactly(rows)[stage].T.reshape(len(fused.COLUMNS), -1, *[1] * (ndim - 1))
-    return dict(zip(fused.COLUMNS, columns, strict=True))
+    columns = exactly(rows).T.reshape(len(COLUMNS), -1, *[1] * (ndim - 1))
+    return dict(zip(COLUMNS, columns, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("guided", [False, True])
-@pytest.mark.parametrize("shape", [(4, 37), (4, 3, 20, 25)])
-def test_each_sample_at_its_own_stage(dtype: torch.dtype, guided: bool, shape: tuple[int, ...]) -> None:
-    rows, stage = made_rows(6), [5, 0, 2, 2]
-    x, m, u, noise = drawn(*shape, dtype=dtype), drawn(*shape), drawn(*shape), drawn(*shape)
-    anchor = drawn(*shape, dtype=dtype)
+@pytest.mark.parametrize("shape", [(4,), (4, 37), (4, 3, 20, 25)])
+def test_each_sample_at_its_own_stage(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    rows = made_rows([5, 0, 2, 2])
+    x, m, noise, anchor = drawn(*shape, dtype=dtype), drawn(*shape), drawn(*shape), drawn(*shape, dtype=dtype)
     anchor[1] = noise[1] = math.nan
-    guidance = 7.5 if guided else 1.0
-    after, input_after, denoised = fused.stage(
-        rows,
-        torch.tensor(stage, device=DEVICE),
-        x,
-        m,
-        anchor,
-        uncond=u if guided else None,
-        guidance=guidance,
-        noise=noise,
-        want_input=True,
-        want_denoised=True,
-    )
-    assert input_after is not None
-    assert denoised is not None
-    row = per_sample(rows, stage, len(shape))
-    outputs = [guidance * exactly(m), (1 - guidance) * exactly(u)]
+    after = fused.each(rows, x, m, anchor, noise)
+    row = per_sample(rows, len(shape))
     moved = [row["anchor"] * np.nan_to_num(exactly(anchor)), row["noise"] * np.nan_to_num(exactly(noise))]
-    terms = [row["x"] * exactly(x), *(row["model"] * output for output in outputs), *moved]
-    check_rounded_once(after, *terms)
-    check_rounded_once(input_after, *(row["next_scale"] * term for term in terms))
-    check_rounded_once(denoised, row["denoised_x"] * exactly(x), *(row["denoised_model"] * each for each in outputs))
+    check_rounded_once(after, row["x"] * exactly(x), row["model"] * exactly(m), *moved)
 
 
-def test_each_sample_with_its_own_guidance() -> None:
-    rows, stage = made_rows(3), torch.tensor(1, device=DEVICE)
-    x, m, u, guidance = drawn(3, 90), drawn(3, 90), drawn(3, 90), drawn(3)
-    after, *_ = fused.stage(rows, stage, x, m, None, uncond=u, guidance=guidance)
-    for i in range(3):
-        alone, *_ = fused.stage(rows, stage, x[i], m[i], None, uncond=u[i], guidance=float(guidance[i]))
-        assert torch.equal(after[i], alone)
+def test_rows_may_be_strided_or_of_float64() -> None:
+    rows, (x, m, anchor) = made_rows([1, 2, 0]), (drawn(3, 60) for _ in range(3))
+    expected = fused.each(rows, x, m, anchor)
+    assert torch.equal(fused.each(rows.double(), x, m, anchor), expected)
+    assert torch.equal(fused.each(rows.T.contiguous().T, x, m, anchor), expected)
 
 
-@pytest.mark.parametrize("wanted", list(itertools.product([False, True], repeat=2)))
-def test_only_what_is_wanted(wanted: tuple[bool, bool]) -> None:
-    rows, x, m = made_rows(2), drawn(2, 60), drawn(2, 60)
-    arguments = (rows, torch.tensor(0, device=DEVICE), x, m, None)
-    want_input, want_denoised = wanted
-    results = fused.stage(*arguments, want_input=want_input, want_denoised=want_denoised)
-    for result, expected, is_wanted in zip(
-        results, fused.stage(*arguments, want_input=True, want_denoised=True), (True, *wanted), strict=True
-    ):
-        assert expected is not None
-        assert torch.equal(result, expected) if result is not None else not is_wanted
+def test_one_row_for_all_is_that_row_for_each() -> None:
+    x, m, anchor, noise = (drawn(3, 700) for _ in range(4))
+    rows = torch.tensor([ROW] * 3, device=DEVICE)
+    assert torch.equal(fused.each(rows, x, m, anchor, noise), fused.advance(ROW, x, m, anchor, noise))
 
 
-def test_one_stage_for_all_is_that_stage_for_each() -> None:
-    rows, (x, m, anchor) = made_rows(3), (drawn(3, 700) for _ in range(3))
-    for number in range(3):
-        after, *_ = fused.stage(rows, torch.tensor(number, device=DEVICE), x, m, anchor)
-        each, *_ = fused.stage(rows, torch.tensor([number] * 3, device=DEVICE), x, m, anchor)
-        assert torch.equal(after, each)
-
-
-def test_the_result_may_be_written_over_the_anchor() -> None:
-    rows, (x, m, anchor) = made_rows(2), (drawn(2, 60) for _ in range(3))
-    stage = torch.tensor([1, 0], device=DEVICE)
-    expected = fused.stage(rows, stage, x, m, anchor, want_denoised=True)
-    after, _, denoised = fused.stage(rows, stage, x, m, anchor, want_denoised=True, out=anchor)
-    assert after is anchor
-    assert torch.equal(after, expected[0])
-    assert denoised is not None
-    assert expected[2] is not None
-    assert torch.equal(denoised, expected[2])
-
-
-NOISE_ALONE = torch.tensor([[1.0, 0, 0, 0, 1, 0, 0, 1]])
+NOISE_ALONE = table.Row(scale=1, x=0, model=0, anchor=0, noise=1, denoised_x=0, denoised_model=0)
 SEEDS, DRAWS = [3, -4, 2**40 + 5], [0, 6, 2**32 - 1]
 
 
 def made_noise(*shape: int, seeds: list[int], draw: list[int] | int) -> torch.Tensor:
     nothing = torch.zeros(shape, device=DEVICE)
-    after, *_ = fused.stage(
-        NOISE_ALONE.to(DEVICE),
-        torch.tensor(0, device=DEVICE),
-        nothing,
-        nothing,
-        None,
-        seeds=torch.tensor(seeds, device=DEVICE),
-        draw=torch.tensor(draw, device=DEVICE),
-    )
-    return after
+    number = philox.Draw(torch.tensor(seeds, device=DEVICE), torch.tensor(draw, device=DEVICE))
+    made = fused.advance(NOISE_ALONE, nothing, nothing, None, number)
+    assert torch.equal(fused.each(torch.tensor([NOISE_ALONE] * shape[0]), nothing, nothing, nothing, number), made)
+    return made
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 32), (3, 1000), (3, 1024), (3, 5, 300), (3, 4096), (3, 2, 2049)])
@@ -249,13 +195,11 @@ def test_noise_does_not_depend_on_the_batch(elements: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_noise_is_added_before_the_one_rounding(dtype: torch.dtype) -> None:
-    rows, stage = made_rows(4), [3, 0, 1]
+    rows = made_rows([3, 0, 1])
     x, m, anchor = (drawn(3, 1200, dtype=dtype) for _ in range(3))
     seeds, draw = torch.tensor(SEEDS), torch.tensor(DRAWS)
-    after, *_ = fused.stage(
-        rows, torch.tensor(stage, device=DEVICE), x, m, anchor, seeds=seeds.to(DEVICE), draw=draw.to(DEVICE)
-    )
-    row, noise = per_sample(rows, stage, 2), exactly(philox.normal(seeds, draw, x.shape))
+    after = fused.each(rows, x, m, anchor, philox.Draw(seeds.to(DEVICE), draw.to(DEVICE)))
+    row, noise = per_sample(rows, 2), exactly(philox.normal(seeds, draw, x.shape))
     terms = [row["x"] * exactly(x), row["model"] * exactly(m), row["anchor"] * exactly(anchor), row["noise"] * noise]
     # Two ways to compute a logarithm and a sine differ.
     check_rounded_once(after, *terms, known_to=1e-5 * np.abs(row["noise"]))
@@ -265,7 +209,7 @@ def test_noise_is_added_before_the_one_rounding(dtype: torch.dtype) -> None:
 def test_nothing_to_do(shape: tuple[int, ...]) -> None:
     nothing = torch.empty(shape, device=DEVICE)
     each = torch.zeros(shape[0], dtype=torch.int64, device=DEVICE)
-    after, *_ = fused.stage(made_rows(1), each, nothing, nothing, None, seeds=each, draw=each)
+    after = fused.each(made_rows([1] * shape[0]), nothing, nothing, nothing, philox.Draw(each, each))
     assert after.shape == shape
     assert not fused.available(nothing)
 
@@ -292,8 +236,6 @@ def test_what_the_kernel_does_not_serve(tensor: torch.Tensor) -> None:
     served = torch.zeros(2, 3, device=DEVICE)
     assert fused.available(served, served.half(), served.bfloat16())
     assert not fused.available(served, tensor)
-    with pytest.raises((TypeError, ValueError), match="anchor must be a "):
-        fused.stage(made_rows(1), torch.tensor(0, device=DEVICE), served, served, tensor)
 
 
 def test_gradients_matter_only_where_they_are_recorded() -> None:
@@ -318,6 +260,7 @@ import os, sys
 
 os.environ.pop("TRITON_INTERPRET", None)
 import torch
+from kdpm2.update import COLUMNS
 from kdpm2.update import _fused as fused
 
 for environment in sys.argv[1:]:
@@ -341,12 +284,6 @@ def test_what_is_available_is_said_by_a_triton_that_is_imported_for_a_tensor_tha
     }
     done = subprocess.run([sys.executable, "-c", SAID_IN, *expected], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [*expected.values()], done.stderr
-
-
-def test_without_triton_a_stage_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_kernel", lambda: None)
-    with pytest.raises(RuntimeError, match=r"a fused stage needs Triton 3.3 or later"):
-        fused.stage(made_rows(1), INDEX[0], ONE, ONE, None)
 
 
 @pytest.fixture(scope="module")
@@ -375,55 +312,5 @@ def test_it_compiles_for_a_gpu(compiled: dict[str, tuple[str, int]], calls: str,
 
 
 @pytest.mark.slow
-def test_other_rows_guidances_and_batches_compile_nothing_more(compiled: dict[str, tuple[str, int]]) -> None:
+def test_other_rows_and_batches_compile_nothing_more(compiled: dict[str, tuple[str, int]]) -> None:
     assert {kernels for _, kernels in compiled.values()} == {1}
-
-
-ONE = torch.ones(2, 3, device=DEVICE)
-INDEX = torch.zeros(2, dtype=torch.int64, device=DEVICE)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"sample": [1.0]}, TypeError, r"sample must be a tensor, got \[1.0\]"),
-        ({"sample": ONE.to("meta")}, ValueError, f"sample must be on a device of type {DEVICE}, got meta"),
-        (
-            {"sample": ONE.double()},
-            TypeError,
-            "sample must be a dense float16, bfloat16 or float32 .* got torch.float64",
-        ),
-        ({"model_output": None}, TypeError, "model_output must be a tensor, got None"),
-        ({"noise": 1.0}, TypeError, "noise must be a tensor, got 1.0"),
-        (
-            {"uncond": ONE[:1]},
-            ValueError,
-            r"uncond must be a contiguous tensor of shape \(2, 3\) .* got shape \(1, 3\)",
-        ),
-        ({"out": strided(2, 3)}, ValueError, r"out must be a contiguous tensor .* strides \(6, 2\)"),
-        ({"rows": [[1.0]]}, TypeError, r"rows must be a float32 tensor, got \[\[1.0\]\]"),
-        (
-            {"rows": torch.ones(2, 8, dtype=torch.float64)},
-            TypeError,
-            "rows must be a float32 tensor, got torch.float64",
-        ),
-        ({"rows": torch.ones(2, 7)}, ValueError, r"rows must be contiguous, of shape \(S, 8\) on .* \(2, 7\)"),
-        ({"rows": torch.ones(8, 2).T}, ValueError, r"rows must be contiguous, .* strides \(1, 2\)"),
-        ({"stage": 0}, TypeError, "stage must be an int64 tensor, got 0"),
-        ({"stage": INDEX[:1]}, ValueError, r"stage must have shape \(\) or \(2,\), got \(1,\)"),
-        ({"stage": INDEX.to("meta")}, ValueError, "stage must be contiguous on .*, on meta"),
-        ({"stage": torch.zeros(4, dtype=torch.int64, device=DEVICE)[::2]}, ValueError, "stage must be contiguous on"),
-        ({"guidance": INDEX}, TypeError, "guidance must be a number or a float32 tensor, got torch.int64"),
-        ({"guidance": ONE}, ValueError, r"guidance must be a number or contiguous, of shape \(2,\) on .* \(2, 3\)"),
-        ({"guidance": math.nan}, ValueError, "guidance must be a finite number, got nan"),
-        ({"seeds": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),
-        ({"draw": INDEX}, ValueError, "seeds must be given together with draw, and not with noise"),
-        ({"seeds": INDEX, "draw": INDEX, "noise": ONE}, ValueError, "seeds must be given together with draw"),
-        ({"seeds": INDEX[:1], "draw": INDEX}, ValueError, r"seeds must have shape \(2,\), got \(1,\)"),
-        ({"seeds": INDEX, "draw": 1}, TypeError, "draw must be an int64 tensor, got 1"),
-    ],
-)
-def test_wrong_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
-    given = {"rows": made_rows(2), "stage": INDEX, "sample": ONE, "model_output": ONE, "anchor": None, **arguments}
-    with pytest.raises(error, match=message):
-        fused.stage(**given)

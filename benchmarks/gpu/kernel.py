@@ -14,13 +14,16 @@ of the same size and dtype. What fits into the GPU's cache stays there, for both
 import argparse
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
-from kdpm2 import philox
+from kdpm2.philox import Draw
+from kdpm2.table import Row
+from kdpm2.update import COLUMNS
 from kdpm2.update import _fused as fused
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -63,84 +66,53 @@ class Timed(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What a stage reads, one row of `rows` a sample."""
+    """What a stage reads: a row for each sample, and tensors like the sample."""
 
     rows: torch.Tensor
-    stage: torch.Tensor
     sample: torch.Tensor
     model_output: torch.Tensor
-    anchor: torch.Tensor | None = None
-    uncond: torch.Tensor | None = None
-    noise: torch.Tensor | None = None
-    seeds: torch.Tensor | None = None
-    draw: torch.Tensor | None = None
-    guidance: float = 5.5
+    anchor: torch.Tensor
+    noise: torch.Tensor | Draw | None = None
 
 
-def run(stage: Stage, everything: bool = True, out: torch.Tensor | None = None) -> tuple[torch.Tensor | None, ...]:
-    """The kernel's results: the sample after the stage, the next input, and the clean sample."""
-    return fused.stage(
-        stage.rows,
-        stage.stage,
-        stage.sample,
-        stage.model_output,
-        stage.anchor,
-        uncond=stage.uncond,
-        guidance=stage.guidance,
-        noise=stage.noise,
-        seeds=stage.seeds,
-        draw=stage.draw,
-        want_input=everything,
-        want_denoised=everything,
-        out=out,
-    )
+def run(stage: Stage) -> torch.Tensor:
+    """The samples after the stage."""
+    return fused.each(*stage)
 
 
-def largest_error(stage: Stage, results: Iterable[torch.Tensor | None], first: int = 0) -> float:
+def largest_error(stage: Stage, result: torch.Tensor, first: int = 0) -> float:
     """The largest share of what an error may be, over the samples from the first on."""
     samples, elements = stage.sample.shape[0], math.prod(stage.sample.shape[1:])
     at_once = max(1, MOST_CHECKED // elements)
     worst = 0.0
     for start in range(first, samples, at_once):
         part = slice(start, min(start + at_once, samples))
-        for result, (exact, allowed) in zip(results, expected(stage, part, elements), strict=True):
-            if result is not None:
-                error = (
-                    ((result[part].reshape(-1, elements).double() - exact).abs() / allowed(result.dtype)).max().item()
-                )
-                worst = max(worst, math.inf if math.isnan(error) else error)
+        exact, allowed = expected(stage, part, elements)
+        error = ((result[part].reshape(-1, elements).double() - exact).abs() / allowed(result.dtype)).max().item()
+        worst = max(worst, math.inf if math.isnan(error) else error)
     return worst
 
 
 Allowed = Callable[[torch.dtype], torch.Tensor]
 
 
-def expected(stage: Stage, part: slice, elements: int) -> Iterator[tuple[torch.Tensor, Allowed]]:
-    """The three results for some samples in float64, and what their errors may be."""
+def expected(stage: Stage, part: slice, elements: int) -> tuple[torch.Tensor, Allowed]:
+    """The result for some samples in float64, and what its errors may be."""
 
     def exactly(tensor: torch.Tensor) -> torch.Tensor:
         return tensor[part].reshape(-1, elements).double()
 
-    number = stage.stage[part] if stage.stage.ndim else stage.stage[None]
-    columns = stage.rows[number].double().T[:, :, None]
-    row = dict(zip(fused.COLUMNS, columns, strict=True))
-    x, outputs = exactly(stage.sample), [exactly(stage.model_output)]
-    if stage.uncond is not None:
-        outputs = [stage.guidance * outputs[0], (1 - stage.guidance) * exactly(stage.uncond)]
-    terms = [row["x"] * x, *(row["model"] * output for output in outputs)]
+    row = dict(zip(COLUMNS, stage.rows[part].double().T[:, :, None], strict=True))
+    x = exactly(stage.sample)
+    terms = [row["x"] * x, row["model"] * exactly(stage.model_output), row["anchor"] * exactly(stage.anchor)]
     known_to = torch.zeros_like(x)
-    if stage.anchor is not None:
-        terms.append(row["anchor"] * exactly(stage.anchor))
-    if stage.noise is not None:
-        terms.append(row["noise"] * exactly(stage.noise))
-    if stage.seeds is not None and stage.draw is not None:
-        draw = stage.draw[part] if stage.draw.ndim else stage.draw
-        terms.append(row["noise"] * philox.normal(stage.seeds[part], draw, x.shape).double())
+    if isinstance(stage.noise, Draw):
+        drawn = Draw(stage.noise.seeds[part], stage.noise.number[part])
+        terms.append(row["noise"] * drawn.like(x).double())
         known_to = NOISE_DIFFERS_BY * row["noise"].abs()
-    yield bounded(terms, known_to)
-    scale = row["next_scale"]
-    yield bounded([scale * term for term in terms], scale.abs() * known_to)
-    yield bounded([row["denoised_x"] * x, *(row["denoised_model"] * output for output in outputs)], 0 * known_to)
+    elif stage.noise is not None:
+        terms.append(row["noise"] * exactly(stage.noise))
+    return bounded(terms, known_to)
 
 
 def bounded(terms: list[torch.Tensor], known_to: torch.Tensor) -> tuple[torch.Tensor, Allowed]:
@@ -168,46 +140,43 @@ def indices(number: int, below: int, device: str) -> torch.Tensor:
 def correctness(device: str = "cuda") -> list[Checked]:
     """Every kind of stage in every dtype, at sizes from tiny to beyond 32-bit offsets."""
     torch.manual_seed(0)
-    rows = torch.randn(5, len(fused.COLUMNS), device=device)
-    rows[0, 3:5] = 0  # as at the start of a step
+    table = torch.randn(5, len(COLUMNS), device=device)
+    table[0, 3:5] = 0  # as at the start of a step
     checked: list[Checked] = []
 
-    def check(case: str, stage: Stage, everything: bool = True, first: int = 0) -> None:
+    def check(case: str, stage: Stage, first: int = 0) -> None:
         given = (stage.sample, stage.model_output, stage.anchor, stage.noise)
-        dtypes = ", ".join(str(each.dtype).removeprefix("torch.") if each is not None else "-" for each in given)
-        error = largest_error(stage, run(stage, everything), first)
+        dtypes = ", ".join(
+            str(each.dtype).removeprefix("torch.") if isinstance(each, torch.Tensor) else "-" for each in given
+        )
+        error = largest_error(stage, run(stage), first)
         checked.append(Checked(case, dtypes, tuple(stage.sample.shape), error))
 
     for shape in SMALL if device == "cpu" else SMALL + MEDIUM:
         samples = shape[0]
-        shared, each = indices(1, 5, device)[0], indices(samples, 5, device)
-        seeds, draw = indices(samples, 2**62, device) - 2**61, indices(samples, 2**32, device)
+        rows = table[indices(samples, 5, device)]
+        draw = Draw(indices(samples, 2**62, device) - 2**61, indices(samples, 2**32, device))
         for dtype in DTYPES:
-            x, m, u, a, n = (drawn(shape, dtype, device) for _ in range(5))
-            check("one row", Stage(rows, shared, x, m))
-            check("anchor, noise", Stage(rows, each, x, m, a, noise=n))
-            check("anchor, noise made", Stage(rows, each, x, m, a, seeds=seeds, draw=draw))
-            check("guided, anchor, noise made", Stage(rows, shared, x, m, a, u, seeds=seeds, draw=draw[0]))
+            x, m, a, n = (drawn(shape, dtype, device) for _ in range(4))
+            check("no noise", Stage(rows, x, m, a))
+            check("noise read", Stage(rows, x, m, a, n))
+            check("noise made", Stage(rows, x, m, a, draw))
             for other in DTYPES:
                 if other is not dtype:
-                    check("two dtypes", Stage(rows, each, x, m.to(other), a, noise=n.to(other)))
-            alone = run(Stage(rows, each[-1:], x[-1:], m[-1:], a[-1:], seeds=seeds[-1:], draw=draw[-1:]), False)[0]
-            among = run(Stage(rows, each, x, m, a, seeds=seeds, draw=draw), False)[0]
-            assert alone is not None
-            assert among is not None
-            same = 0.0 if torch.equal(alone[0], among[-1]) else math.inf
+                    check("two dtypes", Stage(rows, x, m.to(other), a, n.to(other)))
+            alone = run(Stage(rows[-1:], x[-1:], m[-1:], a[-1:], Draw(draw.seeds[-1:], draw.number[-1:])))
+            same = 0.0 if torch.equal(alone[0], run(Stage(rows, x, m, a, draw))[-1]) else math.inf
             checked.append(
                 Checked("alone as among others, bit for bit", str(dtype).removeprefix("torch."), shape, same)
             )
     if device != "cpu":
-        last = torch.tensor(4, device=device)
         x, m = (drawn(LARGE, torch.float32, device) for _ in range(2))
-        check("above 2^31 bytes", Stage(rows, last, x, m), everything=False)
+        check("above 2^31 bytes", Stage(table[[4] * LARGE[0]], x, m, x))
         x, m = (drawn(LARGER, torch.bfloat16, device) for _ in range(2))
-        seeds, draw = indices(LARGER[0], 2**62, device), torch.tensor(3, device=device)
+        rows, draw = table[[4] * LARGER[0]], Draw(indices(LARGER[0], 2**62, device), indices(LARGER[0], 9, device))
         # What is new there is at the end.
-        check("above 2^31 elements", Stage(rows, last, x, m), False, LARGER[0] - 100)
-        check("the same, noise made", Stage(rows, last, x, m, seeds=seeds, draw=draw), False, LARGER[0] - 100)
+        check("above 2^31 elements", Stage(rows, x, m, x), LARGER[0] - 100)
+        check("the same, noise made", Stage(rows, x, m, x, draw), LARGER[0] - 100)
     return checked
 
 
@@ -215,22 +184,22 @@ def bandwidth() -> list[Timed]:
     """Each kind of stage at 2^10 to 2^26 elements."""
     device = "cuda"
     torch.manual_seed(0)
-    rows = torch.randn(1, len(fused.COLUMNS), device=device)
-    zero, seeds = torch.tensor(0, device=device), torch.tensor([5], device=device)
+    row = Row(scale=1, x=0.7, model=-1.3, anchor=0.9, noise=0.4, denoised_x=0.6, denoised_model=-2.1)
+    draw = Draw(torch.tensor([5], device=device), torch.tensor(0, device=device))
     timed: list[Timed] = []
     for dtype in DTYPES[:2]:
         for elements in (2**power for power in range(10, 27, 2)):
             x, m, anchor, noise, out = (drawn((1, elements), dtype, device) for _ in range(5))
-            stages = {
-                "first": Stage(rows, zero, x, m),
-                "midpoint, noise read": Stage(rows, zero, x, m, anchor, noise=noise),
-                "midpoint, noise made": Stage(rows, zero, x, m, anchor, seeds=seeds, draw=zero),
+            stages: dict[str, tuple[torch.Tensor | None, torch.Tensor | Draw | None, int]] = {
+                "first": (None, None, 3),
+                "midpoint, noise read": (anchor, noise, 5),
+                "midpoint, noise made": (anchor, draw, 4),
             }
             size = elements * dtype.itemsize
             copied = 2 * size / seconds(lambda out=out, x=x: out.copy_(x))  # type: ignore[misc]
-            for case, stage in stages.items():
-                took = seconds(lambda stage=stage, out=out: run(stage, False, out))  # type: ignore[misc]
-                moved = size * (1 + sum(each is not None for each in (x, m, stage.anchor, stage.noise)))
+            for case, (kept, drawn_from, tensors) in stages.items():
+                took = seconds(partial(fused.advance, row, x, m, kept, drawn_from, out))
+                moved = size * tensors
                 name = str(dtype).removeprefix("torch.")
                 timed.append(Timed(case, name, elements, took * 1e6, moved / took / 1e9, moved / took / copied))
     return timed

@@ -13,6 +13,7 @@ import kdpm2
 from kdpm2 import noise_schedule, spacing, update
 from kdpm2.batching import BatchedSolver
 from kdpm2.batching import solver as solver_module
+from kdpm2.philox import Draw
 from kdpm2.table import Churn, StageTable, dpm2
 from kdpm2.update import _fused as fused
 from tests.batching.requests import MODELS, SHAPE, Wanted, advanced, network, wanted
@@ -103,20 +104,17 @@ def test_noise_is_the_same_alone_and_in_company_bit_for_bit(noise: str) -> None:
 def test_the_kernel_makes_the_same_samples(capacity: int | None, noise: str, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = drawn(6, most_steps=6)
     expected = run(BatchedSolver(SHAPE, capacity=capacity, noise=noise), queue)
-    calls: list[dict[str, Any]] = []
-    stage: Callable[..., Any] = fused.stage
+    drawn_as: set[type] = set()
+    each: Callable[..., torch.Tensor] = fused.each
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        calls.append(kwargs)
-        return stage(*args, **kwargs)
+    def noted(*args: Any) -> torch.Tensor:
+        drawn_as.add(type(args[-1]))
+        return each(*args)
 
-    monkeypatch.setattr(fused, "stage", counted)
+    monkeypatch.setattr(fused, "each", noted)
     monkeypatch.setattr(update.ways, "_on_gpu", lambda tensor: True)
     made = run(BatchedSolver(SHAPE, capacity=capacity, noise=noise), queue)
-    assert calls
-    drawn_by, other = ("seeds", "noise") if noise == "philox" else ("noise", "seeds")
-    assert any(call[drawn_by] is not None for call in calls)
-    assert all(call[other] is None for call in calls)
+    assert drawn_as - {type(None)} == {Draw if noise == "philox" else torch.Tensor}
     for id, sample in expected.items():
         torch.testing.assert_close(made[id], sample, atol=1e-4, rtol=1e-4)
 

@@ -19,7 +19,7 @@ class Rows:
     """The table of one request of S stages, on the host.
 
     Attributes:
-        coefficients: Shape (S, 8), float32 or float64, columns as in `kdpm2.update.COLUMNS`.
+        coefficients: Shape (S, 7), float32 or float64, columns as in `kdpm2.update.COLUMNS`.
         conditions: Shape (2, S), same dtype: noise levels, and what the network is conditioned on.
         step: Shape (S,), int64: which step each stage belongs to.
     """
@@ -73,7 +73,7 @@ class Live:
 
 
 def at_hand(requests: list[Live], size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """On the host: the rows of requests, (size, 8), and their conditions, (2, size).
+    """On the host: the rows of requests, (size, 7), and their conditions, (2, size).
 
     In empty places rows are 0, and the network is told of noise of level 1, so that it divides by no 0.
     """

@@ -1,6 +1,6 @@
 """What a snapshot of a `BatchedSolver` holds: its options, and each request with its samples, rows and noise.
 
-The tensors are those of all requests one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 8),
+The tensors are those of all requests one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 7),
 `conditions`, (2, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
 """
 
@@ -21,6 +21,7 @@ from kdpm2.update import COLUMNS
 if TYPE_CHECKING:
     from kdpm2.batching.solver import BatchedSolver
 
+_MORE_COLUMNS = 1  # of coefficients, which version 0.1 wrote and nobody reads
 _MOST_ELEMENTS = 2**32  # 16 GB of float32: a file may not ask for more
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
@@ -74,7 +75,7 @@ def most_bytes(state: dict[str, Any]) -> int:
     if not 0 <= stages <= _MOST_ELEMENTS:
         raise ValueError(f"stages must be at most {_MOST_ELEMENTS} in all, got {stages}")
     generators = len(torch.Generator(device="cpu").get_state()) * len(state["requests"])
-    return 8 * (2 * elements + (len(COLUMNS) + 3) * stages) + generators
+    return 8 * (2 * elements + (len(COLUMNS) + _MORE_COLUMNS + 3) * stages) + generators
 
 
 def solver_of(
@@ -95,6 +96,8 @@ def solver_of(
         said, next_id = state.pop("requests"), state.pop("next_id")
         state["dtype"] = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
         solver = cls(**state, device=place)
+        if "coefficients" in tensors:
+            tensors["coefficients"] = tensors["coefficients"][..., : len(COLUMNS)]
         _check_tensors(solver, said, tensors)
         _take_over(solver, said, tensors)
         solver._next_id = _check.integer("next_id", next_id, max(solver._requests, default=-1) + 1)

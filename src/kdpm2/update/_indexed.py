@@ -17,15 +17,15 @@ import torch
 from kdpm2._check_tensor import without_waiting
 from kdpm2.table import Row, StageTable
 
-COLUMNS = (*Row._fields, "next_scale")
-"""What a row holds on a device: besides a `Row`'s numbers the scale of the input of the stage after it."""
+COLUMNS = Row._fields
+"""What a row holds on a device: the numbers of a `Row`."""
 
 
 class DeviceTable(NamedTuple):
     """A table's numbers as tensors.
 
     Attributes:
-        rows: Shape (S, 8), float32 or float64: the coefficients of each stage, columns as in `COLUMNS`.
+        rows: Shape (S, 7), float32 or float64: the coefficients of each stage, columns as in `COLUMNS`.
         timesteps: Shape (S,), same dtype: what the network is conditioned on.
         step: Shape (S,), int64: which step each stage belongs to.
         stage: Shape (S,), int64: 0 to S-1, of which stages are taken without a copy to the device.
@@ -39,14 +39,13 @@ class DeviceTable(NamedTuple):
 
 def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torch.float32) -> DeviceTable:
     """The table for samples of a dtype: in float64 for float64, else in float32."""
-    next_scale = np.append(table.rows[1:, :1], np.ones((1, 1)), axis=0)[: len(table)]
     working = torch.promote_types(dtype, torch.float32)
 
     def moved(values: object, to: torch.dtype) -> torch.Tensor:
         return without_waiting(torch.as_tensor(values, dtype=to, device="cpu"), device)
 
     return DeviceTable(
-        rows=moved(np.ascontiguousarray(np.append(table.rows, next_scale, axis=1)), working),
+        rows=moved(table.rows, working),
         timesteps=moved(table.stage_timesteps, working),
         step=moved(table.step, torch.int64),
         stage=moved(np.arange(len(table)), torch.int64),
@@ -96,7 +95,7 @@ def indexed(
     previous: torch.Tensor,
     noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The same with the rows themselves, of shape (1 or B, 8)."""
+    """The same with the rows themselves, of shape (1 or B, 7)."""
     _, x, model, anchor, drawn, *_ = (_per_sample(column, sample) for column in rows.unbind(1))
     working = rows.dtype
     # In the order of `kdpm2.update._eager`, and rounded as often where a coefficient is 0 or 1.

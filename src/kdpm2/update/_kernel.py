@@ -20,10 +20,7 @@ if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 3):
 
 Q = tl.constexpr(philox.Q)
 COLUMNS = tl.constexpr(len(_COLUMNS))
-X, MODEL, ANCHOR, NOISE, DENOISED_X, DENOISED_MODEL, NEXT_SCALE = (
-    tl.constexpr(_COLUMNS.index(name))
-    for name in ("x", "model", "anchor", "noise", "denoised_x", "denoised_model", "next_scale")
-)
+X, MODEL, ANCHOR, NOISE = (tl.constexpr(_COLUMNS.index(name)) for name in ("x", "model", "anchor", "noise"))
 UNIT = tl.constexpr(2.0**-32)
 HALF_UNIT = tl.constexpr(2.0**-33)
 TWO_PI = tl.constexpr(6.283185307179586)
@@ -64,29 +61,23 @@ def _pair(first, second):  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=["programs"])
 def stage(  # type: ignore[no-untyped-def]
     out,
-    input_out,
     denoised_out,
     sample,
     model_output,
-    uncond,
     anchor,
     noise,
     seeds,
     draws,
     rows,
-    stages,
-    guidances,
     x_factor,
     model_factor,
     anchor_factor,
     noise_factor,
     denoised_x,
     denoised_model,
-    guidance,
     elements,
     programs,
     DRAW_EACH: tl.constexpr,
-    STAGE_EACH: tl.constexpr,
     LANES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -102,15 +93,11 @@ def stage(  # type: ignore[no-untyped-def]
     offsets = tl.arange(0, BLOCK)
 
     if rows is not None:
-        row = rows + tl.load(stages + number * STAGE_EACH) * COLUMNS
+        row = rows + number * COLUMNS
         x_factor = tl.load(row + X)
         model_factor = tl.load(row + MODEL)
         anchor_factor = tl.load(row + ANCHOR)
         noise_factor = tl.load(row + NOISE)
-        denoised_x = tl.load(row + DENOISED_X)
-        denoised_model = tl.load(row + DENOISED_MODEL)
-    if guidances is not None:
-        guidance = tl.load(guidances + number)
     # How much there is to be read of each: nothing where the factor is 0.
     sample_left = tl.where(x_factor != 0, left, 0)
     if denoised_out is not None:
@@ -137,9 +124,6 @@ def stage(  # type: ignore[no-untyped-def]
         there = offsets < left - lane * Q
         x = tl.load(sample + at, mask=offsets < sample_left - lane * Q, other=0.0).to(tl.float32)
         m = tl.load(model_output + at, mask=there, other=0.0).to(tl.float32)
-        if uncond is not None:
-            u = tl.load(uncond + at, mask=there, other=0.0).to(tl.float32)
-            m = tl.fma(guidance, m - u, u)
         after = tl.fma(model_factor, m, x_factor * x)
         if anchor is not None:
             held = tl.load(anchor + at, mask=offsets < anchor_left - lane * Q, other=0.0).to(tl.float32)
@@ -157,8 +141,6 @@ def stage(  # type: ignore[no-untyped-def]
             else:
                 after = tl.fma(noise_factor, z3, after)
         tl.store(out + at, after, mask=there)
-        if input_out is not None:
-            tl.store(input_out + at, tl.load(row + NEXT_SCALE) * after, mask=there)
         if denoised_out is not None:
             tl.store(denoised_out + at, tl.fma(denoised_model, m, denoised_x * x), mask=there)
 

@@ -70,7 +70,7 @@ def each(
     """The samples after a stage of which each has a row of its own: a new tensor.
 
     Args:
-        rows: Shape (B, 8), float32 or float64, on the device: columns as in `COLUMNS`.
+        rows: Shape (B, 7), float32 or float64, on the device: columns as in `COLUMNS`.
         sample: Shape (B, ...): what the stage reads, before scaling.
         model_output: Same shape: the network's output.
         previous: Same shape, finite: the sample that the stage before read. It is the anchor for rows that have one.
@@ -78,10 +78,7 @@ def each(
     """
     drawn = None if isinstance(noise, Draw) else noise
     if not torch.compiler.is_compiling() and _on_gpu(sample) and _serves(sample, model_output, previous, drawn):
-        stage = torch.arange(len(sample), device=sample.device)
-        seeds, number = noise if isinstance(noise, Draw) else (None, None)
-        after, *_ = _fused.stage(rows, stage, sample, model_output, previous, noise=drawn, seeds=seeds, draw=number)
-        return after
+        return _fused.each(rows, sample, model_output, previous, noise)
     if isinstance(noise, Draw):
         drawn = _made(noise, rows, sample)
     return _indexed.indexed(rows, sample, model_output, previous, drawn)
