@@ -1,6 +1,7 @@
 """One batch of requests at different stages: the same samples as alone, by every way of making them."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -508,3 +509,19 @@ def test_an_empty_batch() -> None:
 
 def test_every_kind_of_model_is_drawn() -> None:
     assert {each.model for each in drawn(40)} == set(MODELS)
+
+
+def test_a_snapshot_of_version_0_1_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "copied"
+    shutil.copytree(Path(__file__).with_name("snapshot_of_0_1"), folder)
+    schedule = noise_schedule.discrete()
+    whole, restored = BatchedSolver((3,)), BatchedSolver.restore(folder)
+    for steps, seed in (3, 5), (5, 2**31):  # of which that version had made two stages
+        whole.admit(dpm2(schedule, spacing.steps(schedule, steps)), seed=seed)
+    samples, expected = (
+        {id: sample for _ in range(9) for id, sample in solver.advance(solver.next_inputs().x.sin())}
+        for solver in (restored, whole)
+    )
+    assert len(expected) == 2
+    for id, sample in expected.items():
+        torch.testing.assert_close(samples[id], sample, rtol=1e-5, atol=1e-5)
