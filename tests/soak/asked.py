@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,9 @@ SHAPE = (4, 16)
 """As many numbers as the widest instruction of a CPU takes, or a multiple: else the last of a batch are computed by
 others, which round differently, and a sample's bits depend on its place."""
 SEEDS = 1000
+_KEPT = 2000
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+"""Of samples whose largest number is 1 or less; in proportion of larger ones, whose last place is."""
 POISON = -1.0
 """A label with which the network fails."""
 
@@ -87,10 +90,10 @@ def asked(seed: int, steps: int | None = None) -> Asked:
 
 
 class Alone:
-    """Samples made by `kdpm2.sample`, one at a time; each is made once. From any thread."""
+    """Samples made by `kdpm2.sample`, one at a time; the last ones are kept. From any thread."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, int, torch.dtype, str], torch.Tensor] = {}
+        self._made: OrderedDict[tuple[int, int, torch.dtype, str], torch.Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, one: Asked, dtype: torch.dtype, noise: str) -> torch.Tensor:
@@ -99,6 +102,8 @@ class Alone:
         with self._lock:
             if key not in self._made:
                 self._made[key] = _alone(one, dtype, noise)
+                if len(self._made) > _KEPT:  # or the memory that is watched would grow
+                    self._made.popitem(last=False)
             return self._made[key]
 
 

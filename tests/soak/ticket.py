@@ -65,7 +65,8 @@ def verdicts(ticket: Ticket, alone: Alone, dtype: torch.dtype, noise: str) -> di
         found["wrong"] = "a sample where there can be none"
         return found
     for sample in samples:
-        off = float((sample.double() - alone(ticket.one, dtype, noise).double()).abs().max())
+        expected = alone(ticket.one, dtype, noise).double()
+        off = float((sample.double() - expected).abs().max() / expected.abs().max().clamp(min=1))
         if not off <= TOLERANCES[dtype]:
             found["wrong"] = f"a sample that is {off:g} off"
     if any(not torch.equal(samples[0], other) for other in samples[1:]):
