@@ -54,24 +54,20 @@ def draw_latencies(records: Sequence[Record], path: Path) -> None:
     if not served:
         raise ValueError("records must hold some of requests served, got none")
     loads = list(dict.fromkeys(record.case for record in served))
-    figure = Figure(figsize=(4.6 * len(loads), 5.2), layout="constrained")
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
     for axes, case in zip(figure.subplots(1, len(loads), sharey=True, squeeze=False)[0], loads, strict=True):
         for record in served:
             if record.case == case:
                 color, style = _POLICY_STYLES[record.project]
-                label = f"{record.project}: {record.throughput:.3g}/s"
-                axes.plot(record.latencies, range(1, 100), color=color, linestyle=style, label=label)
-                offered = record.offered
-        axes.set(
-            xscale="log",
-            xlabel="seconds from arrival to answer",
-            title=f"{case.removeprefix('batching ')}: {offered:.3g} requests/s",
-            ylim=(0, 100),
-        )
+                axes.plot(
+                    record.latencies, range(1, 100), color=color, linestyle=style, linewidth=3, label=record.project
+                )
+        axes.set(xscale="log", title=case.removeprefix("batching "), ylim=(0, 100))
         axes.grid(alpha=0.3, which="both")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=11, title="answered", title_fontsize=11)
-    figure.supylabel("requests answered (%)", fontsize=14)
-    figure.savefig(path, dpi=100)
+    figure.supxlabel("seconds from arrival to answer", fontsize=20)
+    figure.supylabel("answered (%)", fontsize=20)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(_POLICY_STYLES))
+    figure.savefig(path, dpi=120)
 
 
 def _elements(time: Time) -> int:

@@ -17,7 +17,7 @@ from docs import style
 PICTURE = Path(__file__).parent / "figures" / "batching.png"
 PLACES = 4
 STEPS = (4, 10, 6, 3, 5, 12, 4, 6, 3, 8)
-POLICIES = {"Static: a batch is over with its longest request": serving.STATIC, "Continuous": serving.CONTINUOUS}
+POLICIES = {"Static": serving.STATIC, "Continuous": serving.CONTINUOUS}
 
 
 def calls(policy: str) -> list[set[int]]:
@@ -54,14 +54,14 @@ def main() -> None:
 
 
 def _write() -> None:
-    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     found = {title: calls(policy) for title, policy in POLICIES.items()}
     for axes, (title, seen) in zip(figure.subplots(2, 1, sharex=True), found.items(), strict=True):
         bars(axes, seen)
         axes.grid(False)
         axes.set(
-            title=f"{title}: {len(STEPS)} requests in {len(seen)} calls of the network",
-            ylabel="place in the batch",
+            title=f"{title}: {len(seen)} network calls",
+            ylabel="place",
             yticks=range(PLACES),
             yticklabels=range(1, PLACES + 1),
             ylim=(PLACES - 0.5, -0.5),

@@ -124,19 +124,21 @@ def fewer_steps() -> None:
 
 def sigmas() -> None:
     """The noise levels of twelve steps, by spacing and by curve."""
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = Figure(figsize=(11, 7), layout="constrained")
     spacings, curves = figure.subplots(1, 2, sharey=True)
     trained = kdpm2.zoo.digits().scheduler.config
     for name, marker in zip(("linspace", "leading", "trailing", "simple", "sgm_uniform"), "os^Dv", strict=True):
         plot(spacings, name, marker, trained, use_karras_sigmas=False, timestep_spacing=name)
     for name, marker in zip(("karras", "exponential", "beta", "polyexponential"), "os^D", strict=True):
         rho = {"rho": 2.0} if name == "polyexponential" else {}
-        plot(curves, name, marker, trained, use_karras_sigmas=False, sigma_curve=name, **rho)
+        label = f"{name}, rho 2" if rho else name
+        plot(curves, label, marker, trained, use_karras_sigmas=False, sigma_curve=name, **rho)
     plot(curves, "ays_sd15", "v", trained, use_karras_sigmas=False, sigma_curve="ays_sd15")
     spacings.set(yscale="log", xlabel="step", ylabel="noise level (sigma)", title="spacings")
-    curves.set(xlabel="step", title="curves (polyexponential with rho 2)")
+    curves.set(xlabel="step", title="curves")
     for axes in (spacings, curves):
-        axes.legend()
+        axes.set_xticks(range(0, 12, 2))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
     style.save(figure, FIGURES / "sigmas.png")
 
 
@@ -159,7 +161,7 @@ def one_step() -> None:
         clean = model(torch.tensor([[x]], dtype=torch.float64), torch.tensor([sigma], dtype=torch.float64))
         return (x - float(clean)) / sigma
 
-    figure = Figure(figsize=(11, 5.4), layout="constrained")
+    figure = Figure(figsize=(11, 6.6), layout="constrained")
     axes = figure.subplots()
     for ahead in np.linspace(-9, 9, 25):  # where samples go without noise
         levels, path = np.linspace(6, 0.4, 200), [ahead]
@@ -175,18 +177,18 @@ def one_step() -> None:
         ((down, second), (end, drawn), style.RED, "--"),
     ]
     for tail, head, color, line in arrows:
-        axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2.5, "ls": line})
+        axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 3.5, "ls": line})
     marks = [
-        (start, x, style.INK, "anchor", (0, 14), "center"),
-        (middle, first, style.BLUE, "1. to the midpoint, where the network is called again", (0, -30), "center"),
-        (down, second, style.GREEN, "2. down, with the midpoint's slope", (20, -30), "center"),
-        (end, drawn, style.RED, "3. up, by noise", (-4, 16), "left"),
+        (start, x, style.INK, "anchor", (0, 18), "center"),
+        (middle, first, style.BLUE, "1. midpoint", (-4, -34), "center"),
+        (down, second, style.GREEN, "2. down", (4, -34), "center"),
+        (end, drawn, style.RED, "3. up, by noise", (-4, 18), "left"),
     ]
     for sigma, at, color, words, offset, ha in marks:
-        axes.plot(sigma, at, "o", color=color, markersize=9)
+        axes.plot(sigma, at, "o", color=color, markersize=12)
         axes.annotate(words, (sigma, at), offset, textcoords="offset points", color=color, ha=ha, weight="bold")
     axes.set(xlim=(4.6, 0.62), ylim=(-0.6, 2.6), xscale="log")
-    axes.set(xlabel="noise level (sigma), which falls to the right", ylabel="sample (x)")
+    axes.set(xlabel="noise level (σ), falling to the right", ylabel="sample (x)")
     axes.grid(False)
     axes.set_xticks([start, middle, end, down], ["σ", "mid", "σ'", "down"])
     axes.xaxis.minorticks_off()

@@ -1,7 +1,8 @@
-"""An HTTP server of the built-in digits: python examples/http_server.py, and open /generate?digit=3&seed=7.
+"""An HTTP server of the built-in digits, with FastAPI: pip install fastapi uvicorn, and python examples/http_server.py.
 
-Requests share network calls, whatever their steps. A client that leaves has its request cancelled; when there are too
-many, the next is told so at once, with status 429. /metrics is for Prometheus.
+Then open http://127.0.0.1:8000/generate?digit=3&seed=7 in a browser. Requests share network calls, whatever their
+steps. If a client leaves, its request is cancelled. If too many requests wait, the next one gets status 429 at once.
+/metrics is for Prometheus.
 """
 
 import asyncio

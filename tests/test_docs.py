@@ -14,6 +14,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cuda_stand_in import graphs_on_the_cpu
 
@@ -64,7 +65,7 @@ def test_the_code_of_the_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
 
 def tutorial(names: dict[str, Any]) -> None:
     assert names["again"].config.eta == 0.5
-    sheets = [np.asarray(names["Image"].open(each)) for each in ("steps.png", "eta.png", "levels.png")]
+    sheets = [np.asarray(Image.open(each)) for each in ("steps.png", "eta.png", "levels.png")]
     assert all(sheet.std() > 30 for sheet in sheets)
 
 

@@ -62,7 +62,7 @@ def exponential(sigma_max: float, sigma_min: float, count: int) -> Floats:
 
 
 def polyexponential(sigma_max: float, sigma_min: float, count: int, rho: float = 1.0) -> Floats:
-    """`count` sigmas from `sigma_max` down to `sigma_min`, whose logarithms follow the power rho."""
+    """`count` sigmas from `sigma_max` down to `sigma_min`. Their logarithms follow the power rho."""
     sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
     rho = _exponent(rho)
     return np.asarray(sigma_min * np.exp(np.linspace(1, 0, count) ** rho * np.log(sigma_max / sigma_min)))
@@ -112,7 +112,7 @@ ALIGN_YOUR_STEPS: dict[str, list[float]] = {
 
 
 def align_your_steps(model: str, count: int) -> Floats:
-    """The sigmas at which `count` steps start, for "sd15", "sdxl" or "svd"; ten steps are those of the paper."""
+    """The sigmas at which `count` steps start, for "sd15", "sdxl" or "svd". For ten steps they are the paper's."""
     return through(ALIGN_YOUR_STEPS[_check.choice("model", model, ALIGN_YOUR_STEPS)], count)
 
 

@@ -35,10 +35,11 @@ class Denoiser:
 
     Args:
         network: Called as network(x, timestep, **conditioning), with x of shape (B, ...) and timestep of shape (B,), in
-            float32 or the wider dtype of x. Returns a tensor like x, an object with such a tensor as its `sample` (as
-            diffusers' models do), or a tuple that begins with one.
-        schedule: What it was trained on: `kdpm2.noise_schedule.discrete(...)`, `RectifiedFlow(...)`, `EDM(...)`.
-        prediction_type: What it predicts, one of its `predictions`.
+            float32 or the wider dtype of x. It returns a tensor like x, an object with such a tensor as its `sample`
+            (as diffusers' models do), or a tuple that begins with such a tensor.
+        schedule: What the network was trained on: `kdpm2.noise_schedule.discrete(...)`, `RectifiedFlow(...)`,
+            `EDM(...)`.
+        prediction_type: What the network predicts, one of `schedule.predictions`.
 
     Raises:
         TypeError: If `network` cannot be called, or `schedule` is not a noise schedule.
@@ -55,7 +56,7 @@ class Denoiser:
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The estimate of the clean sample.
 
-        A call copies sigma to the CPU, to read the timestep off the schedule. The loops of `kdpm2.sampling` do not.
+        A call copies sigma to the CPU to look up the timestep. The loops of `kdpm2.sampling` do not need this copy.
 
         Args:
             x: Shape (B, ...), floating point: noisy samples.
@@ -109,11 +110,12 @@ def _levels(schedule: NoiseSchedule, x: torch.Tensor, sigma: Any) -> NDArray[np.
 
 
 def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
-    """`model` itself if it is a `Denoiser`; else one that takes x and sigma as they are and returns the clean sample.
+    """`model` itself if it is a `Denoiser`; else a `Denoiser` around a function of x and sigma.
 
     Args:
         model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).
-        flow: Whether samples are mixed as (1-σ)·x0 + σ·n; None for what the model's attribute `flow` says, or False.
+        flow: Whether samples are mixed as (1-σ)·x0 + σ·n; None for the model's attribute `flow`, or False if there is
+            none.
 
     Raises:
         TypeError: If `model` cannot be called.
@@ -128,12 +130,13 @@ def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
 
 
 def guided(model: Network, scale: float) -> Denoiser:
-    """`model` with classifier-free guidance, both halves in one batched call.
+    """`model` with classifier-free guidance. Both halves go through the network in one call.
 
-    The result takes two more arguments, `cond` and `uncond`. They are tensors of shape (B, ...), or mappings of keyword
-    arguments for the model with the same names. The model gets two tensors stacked, as its `cond`. Of two mappings,
-    tensors of shape (B, ...) are stacked, also in mappings within them. Everything else must be the same in both, and
-    is passed on. Other keyword arguments are passed on, too. Tensors of shape (B, ...) among them are repeated.
+    The result takes two more arguments, `cond` and `uncond`. They are two tensors of shape (B, ...), or two mappings of
+    keyword arguments for the model, with the same names. Two tensors are stacked, and the model gets them as its
+    `cond`. In two mappings, tensors of shape (B, ...) are stacked, also in mappings within them. Everything else in
+    them must be equal, and is passed on. Other keyword arguments are passed on, too; tensors of shape (B, ...) among
+    them are repeated.
 
     Args:
         model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).

@@ -1,7 +1,8 @@
 """A run over a table, from noise to samples: stage after stage, the network is called and its row applied.
 
-Three ways to the same samples. `eager` calls the network as it is. `compiled` has torch compile a stage, the network
-and the row's arithmetic, once for all stages. `kdpm2.graph` records `eager` as one CUDA graph, to be played again.
+There are three ways to make the same samples. `eager` calls the network as it is. `compiled` has torch compile the
+network and the row's arithmetic, once for all stages. `kdpm2.graph` records `eager` as one CUDA graph and plays it
+again.
 
 Besides what the network needs, `eager` keeps at most three tensors of the sample's size: the sample, the anchor, and
 the network's input or the noise. A run never waits for the device, except for a callback.

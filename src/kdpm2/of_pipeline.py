@@ -16,15 +16,16 @@ def denoiser_of(
     labels: Sequence[int] | None = None,
     guidance_scale: float = 1.0,
 ) -> Denoiser:
-    """The network of a pipeline, with what it is conditioned on, as a function of sample and sigma.
+    """The network of a pipeline as a denoiser, together with its prompt or labels.
 
-    Samples are what the pipeline's network works on: latents for Stable Diffusion, which `pipe.vae` decodes.
+    Its samples are those that the pipeline's network works on. For Stable Diffusion these are latents, which `pipe.vae`
+    decodes.
 
     Args:
         pipe: A pipeline like Stable Diffusion's, with `unet` and `encode_prompt`, or one for a network on pixels, as
             `kdpm2.zoo.digits()` and `DDPMPipeline`.
         prompt: For Stable Diffusion: one for all samples, or one for each.
-        negative_prompt: What guidance leads away from; "" if None.
+        negative_prompt: The prompt that guidance leads away from. None for "".
         labels: For a network on pixels that takes them: one for all samples, or one for each. None for no class.
         guidance_scale: From 0 to 100; 1 is the network's own distribution.
 

@@ -1,24 +1,25 @@
 r"""Standard normal noise as a pure function of a seed, the number of the draw and the place in the sample.
 
-Philox 4x32-10 enciphers a counter of four 32-bit words under a key of two. Here every sample has a stream of its own:
+Philox 4x32-10 encrypts a counter of four 32-bit words with a key of two such words. Here every sample has its own
+stream:
 
 .. math:: \mathrm{key} = (\mathrm{seed} \bmod 2^{32},\ \lfloor \mathrm{seed} / 2^{32} \rfloor),\qquad
     \mathrm{counter} = (\mathrm{block},\ \mathrm{draw},\ 0,\ 0).
 
-There is no state, so that a sample's noise does not depend on its neighbours, on what was drawn before, on the device
-or on the number of threads, and a GPU kernel can make it where it is added (`kdpm2.update` does).
+There is no state. So a sample's noise does not depend on its neighbours, on earlier draws, on the device or on the
+number of threads. A GPU kernel can make it where it is added, and `kdpm2.update` does.
 
-The four words of a block are four uniforms, :math:`u_i = 2^{-32} w_i + 2^{-33}` in float32, never 0, and these are four
-normals, by Box and Muller, none of them above 6.77:
+The four words of a block give four uniform numbers, :math:`u_i = 2^{-32} w_i + 2^{-33}` in float32, never 0. By Box and
+Muller these give four normal numbers, none of them above 6.77:
 
 .. math:: z_0 = \sqrt{-2\ln u_0}\,\cos 2\pi u_1,\quad z_1 = \sqrt{-2\ln u_0}\,\sin 2\pi u_1,\quad
     z_2 = \sqrt{-2\ln u_2}\,\cos 2\pi u_3,\quad z_3 = \sqrt{-2\ln u_2}\,\sin 2\pi u_3.
 
 Element e of a sample, counted as in C, is normal :math:`\lfloor e/Q \rfloor \bmod 4` of block :math:`\lfloor e/4Q
-\rfloor\,Q + e \bmod Q`: what neighbouring blocks give lies next to one another in memory, Q elements at a time.
+\rfloor\,Q + e \bmod Q`: the results of neighbouring blocks lie next to one another in memory, Q elements at a time.
 
-The words are the same everywhere, bit for bit. The normals are the same to 1e-5, as devices differ in their logarithms,
-sines and cosines.
+The words are the same everywhere, bit for bit. The normals are the same to 1e-5, because devices differ in their
+logarithms, sines and cosines.
 
 References:
     | Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011): https://doi.org/10.1145/2063384.2063405
@@ -47,7 +48,7 @@ _MASK = 0xFFFFFFFF
 
 
 def signed(seed: int) -> int:
-    """The 64 bits of a seed from 0 to 2^64 - 1, as an int64 tensor holds them."""
+    """A seed from 0 to 2^64 - 1 as the int64 number with the same 64 bits."""
     return (seed + 2**63) % 2**64 - 2**63
 
 
@@ -78,15 +79,16 @@ def words(counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]) -> tup
 
 
 def normal(seeds: torch.Tensor, draw: int | torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Standard normal noise for a batch, each sample's from its own seed.
+    """Standard normal noise for a batch, where each sample has its own seed.
 
-    Nothing is read back from the device. Under `torch.compile` a draw that is a tensor, like the seeds, compiles once;
-    a number is compiled in.
+    Nothing is read back from the device. Under `torch.compile`, a draw that is a tensor is compiled once. Each number
+    is compiled anew.
 
     Args:
-        seeds: Shape (B,), int64: the 64 bits of each sample's seed, so that a seed s from 2^63 on is s - 2^64.
-        draw: The number of the draw, from 0 to 2^32 - 1: in a run, that of the step. An int64 tensor of shape () or
-            (B,), not looked at but taken modulo 2^32, gives each sample its own.
+        seeds: Shape (B,), int64: the 64 bits of each sample's seed. A seed s from 2^63 on is written as s - 2^64.
+        draw: The number of the draw, from 0 to 2^32 - 1. In a run this is the number of the step. An int64 tensor of
+            shape () or (B,) is allowed, too: one number for all, or one for each sample. It is not checked, but taken
+            modulo 2^32.
         shape: Shape (B, ...) of the noise, with fewer than 2^32 elements a sample.
 
     Returns:

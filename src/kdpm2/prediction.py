@@ -17,9 +17,9 @@ edm        v_prediction     :math:`\sigma_d^2/(\sigma^2+\sigma_d^2)` :math:`-\si
 denoiser   sample           :math:`0`                                :math:`1`
 =========  ===============  =======================================  ================================================
 
-The network of the families vp and edm reads :math:`x/\sqrt{\sigma^2+\sigma_d^2}`, where :math:`\sigma_d`, the standard
-deviation of the data, is 1 for vp; the others read x. EDM's own output, scaled by :math:`c_{out}`, is diffusers'
-"epsilon" there, and its negative is "v_prediction": with :math:`\sigma_d = 1` that is the v of vp.
+The networks of the families vp and edm read :math:`x/\sqrt{\sigma^2+\sigma_d^2}`. Here :math:`\sigma_d` is the standard
+deviation of the data, and 1 for vp. The other networks read x. For edm, diffusers calls EDM's own output, scaled by
+:math:`c_{out}`, "epsilon", and its negative "v_prediction". With :math:`\sigma_d = 1` the latter is the v of vp.
 
 References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020): https://arxiv.org/abs/2006.11239

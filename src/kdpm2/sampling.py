@@ -5,8 +5,8 @@ samples of k-diffusion's functions of these names. For these two, `from kdpm2 im
 `from k_diffusion import sampling`. Each loop reads one table: a stage calls the network at its noise level, and applies
 its row.
 
-Each takes a function model(x, sigma) or a `kdpm2.Denoiser`. A denoiser may be one for the samples of a flow. These get
-ComfyUI's ancestral step.
+Each takes a function model(x, sigma) or a `kdpm2.Denoiser`. If the denoiser is that of a flow, the ancestral step is
+ComfyUI's.
 
 References:
     | https://github.com/crowsonkb/k-diffusion
@@ -54,34 +54,34 @@ def sample(
     mode: str = "eager",
     resume: dict[str, Any] | None = None,
 ) -> torch.Tensor:
-    """Samples from a denoiser, by DPM2 with as much ancestral sampling as `eta` says.
+    """Samples from a denoiser, by DPM2. `eta` says how much of the noise of steps is fresh.
 
     Args:
         denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean sample.
         x: Shape (B, ...), floating point: samples at the first noise level, for most models `sigmas[0]` times standard
             normal noise.
-        sigmas: Shape (N+1,): where the steps start, and the end, in most runs 0. One sigma is no step. Or a
-            `kdpm2.table.StageTable`: any sampler, with its own eta and s_noise.
-        eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
+        sigmas: Shape (N+1,): the noise levels where the steps start, and the end, which is mostly 0. A single sigma
+            makes no step. A `kdpm2.table.StageTable` may be given instead: any sampler, with its own eta and s_noise.
+        eta: How much of the noise is fresh, at least 0: 0 is deterministic, 1 ancestral.
         s_noise: Scale of the noise, at least 0.
-        seeds: Of the noise: one for the batch or one for each sample, which then does not depend on its neighbours;
-            torch's global generator if None.
-        noise: A name of `kdpm2.noise.NOISES`: "gaussian"; "brownian", with which the pictures of one seed converge as
-            you add steps; "philox", which is the same on every device and which a GPU makes where it is added. With
-            "philox" and one seed, each sample of the batch takes the next seed.
+        seeds: Seeds of the noise: one for the batch, or one for each sample. With one for each, a sample does not
+            depend on its neighbours. None for torch's global generator.
+        noise: A name of `kdpm2.noise.NOISES`: "gaussian", "brownian" or "philox". With "brownian" the pictures of one
+            seed converge as you add steps. "philox" is the same on every device, and a GPU makes it where it is added.
+            With "philox" and one seed, each sample of the batch takes the next seed.
         conditioning: Keyword arguments for the denoiser.
-        flow: Whether samples are mixed as (1-σ)·x0 + σ·n, for a function that does not say so itself.
-        callback: Called once a step with a dictionary: `i`, the step; `x`, the samples before it, to be read alone;
-            `sigma` and `sigma_hat`, its noise level without and with churn; `denoised`, the clean samples seen; and
-            `state`, a function without arguments that gives the state of the run here, for `resume`. It is to be
-            called within the callback. `kdpm2.state` writes it to a file.
+        flow: Whether samples are mixed as (1-σ)·x0 + σ·n. Only for a function that does not say so itself.
+        callback: Called once a step with a dictionary. `i` is the step. `x` is the samples before it; do not write to
+            them. `sigma` and `sigma_hat` are the step's noise level without and with churn. `denoised` is the estimate
+            of the clean samples. `state` is a function without arguments that returns the state of the run, for
+            `resume`. Call it within the callback. `kdpm2.state` writes a state to a file.
         progress: Whether to show a bar.
         mode: How the samples are made. They are the same to float32's precision. "eager" calls the network as it is.
-            "compile" has torch compile a stage, network and all, once for all stages, when a network and shape first
-            come. "graph" plays the whole run as one CUDA graph, recorded when a network, shape and schedule first come,
-            and without a callback; see `kdpm2.graph`.
-        resume: The state of a run that was stopped. Called with the same arguments as that one, the run goes on, and
-            gives the same samples bit for bit; `x` and `seeds` play no part then, and may be None.
+            "compile" has torch compile a stage, including the network, when a network or a shape is new. "graph" plays
+            the whole run as one CUDA graph. It is recorded when a network, a shape or a schedule is new, and allows no
+            callback; see `kdpm2.graph`.
+        resume: The state of a run that was stopped. Give the other arguments as for that run. It then continues, and
+            its samples are the same bit for bit. `x` and `seeds` are not used, and may be None.
 
     Returns:
         A new tensor like `x`.
@@ -125,7 +125,7 @@ def sample_dpm_2_ancestral(
     s_noise: float = 1.0,
     noise_sampler: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """DPM2 with ancestral sampling, as k-diffusion's function of this name.
+    """DPM2 with ancestral sampling, like k-diffusion's function of this name.
 
     The samples are the same, with one exception: if `eta` is so large that all of a step's noise is new, k-diffusion
     forgets to add it.
@@ -183,7 +183,7 @@ def sample_dpm_2(
     s_tmax: float = float("inf"),
     s_noise: float = 1.0,
 ) -> torch.Tensor:
-    """DPM2, with EDM's churn, as k-diffusion's function of this name.
+    """DPM2 with EDM's churn, like k-diffusion's function of this name.
 
     The noise comes from torch's global generator. It is drawn when k-diffusion draws it: at every step of a run with
     churn, even if the step does not use it.
@@ -195,7 +195,7 @@ def sample_dpm_2(
         extra_args: Keyword arguments for the model.
         callback: Called once a step with a dictionary of `x`, `i`, `sigma`, `sigma_hat` and `denoised`.
         disable: True for no progress bar, False for one, None for one on a terminal.
-        s_churn: How much noise the run adds to go up before it goes down, at least 0.
+        s_churn: How much noise the run adds before its steps, at least 0.
         s_tmin: Smallest sigma at which a step is churned, at least 0.
         s_tmax: Largest such sigma.
         s_noise: Scale of the noise, at least 0.

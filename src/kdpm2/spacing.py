@@ -26,7 +26,7 @@ CURVE_NAMES = tuple(SIGMA_CURVES)
 
 
 class Steps(NamedTuple):
-    """Where N steps start and end: `sigmas` (N+1,), the last of which is the end, and their `timesteps` (N,)."""
+    """Where N steps start and end: `sigmas` (N+1,), whose last is the end, and `timesteps` (N,) of the starts."""
 
     sigmas: Floats
     timesteps: Floats
@@ -75,21 +75,21 @@ def steps(
 
     Args:
         schedule: What the model was trained on.
-        num_inference_steps: N, at least 1; at most the trained timesteps for "leading" and, without a curve, for
-            "trailing" and "simple".
+        num_inference_steps: N, at least 1. For "leading" at most the number of trained timesteps. Without a curve, also
+            for "trailing" and "simple".
         timestep_spacing: "linspace", "leading", "trailing", "simple" or "sgm_uniform". An EDM model needs none.
         steps_offset: Added to every "leading" timestep, as far as the trained range allows; at least 0.
-        sigma_curve: One of `CURVE_NAMES`, from the first spaced sigma to the last; None keeps them
-            all. An EDM model's is "karras" if None.
-        num_train_timesteps: T, to use only the first T trained timesteps.
-        sigma_min: The curve's last sigma, positive; that of the spacing if None.
-        sigma_max: The curve's first sigma, above `sigma_min`; that of the spacing if None.
+        sigma_curve: One of `CURVE_NAMES`. The curve goes from the first spaced sigma to the last. None keeps the spaced
+            sigmas; for an EDM model it means "karras".
+        num_train_timesteps: Use only the first so many trained timesteps. None for all.
+        sigma_min: The curve's last sigma, positive. None for the last one of the spacing.
+        sigma_max: The curve's first sigma, above `sigma_min`. None for the first one of the spacing.
         rho: The curve's exponent, for "karras" (7 if None) and "polyexponential" (1 if None); positive.
-        final_sigmas_type: "zero", or "sigma_min" for a run that ends at `sigma_min`, or at the schedule's smallest
-            sigma. If the spacing itself visits that sigma, one more step is spaced.
+        final_sigmas_type: "zero", or "sigma_min" for a run that ends at `sigma_min` (None for the schedule's smallest
+            sigma). If the spacing itself visits that sigma, one more step is spaced.
         discard_next_to_last_sigma: Space N+1 steps, and leave the last of them out.
-        shift: Of a flow's sigmas towards noise; the trained shift if None.
-        shift_terminal: Stretch a flow's shifted sigmas so that the last is this, in (0, 1).
+        shift: Shift of a flow's sigmas towards noise. None for the shift of its training.
+        shift_terminal: Stretch a flow's shifted sigmas so that the last one is this, between 0 and 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -170,8 +170,8 @@ def custom(
         schedule: What the model was trained on.
         sigmas: Positive, strictly decreasing, with or without the final 0. The sigmas of a flow are then shifted, and a
             curve joins their ends if one is chosen. Pipelines that pass sigmas expect this.
-        timesteps: Instead of sigmas: what the network is conditioned on, strictly decreasing, used unchanged. Together
-            with sigmas: what the network is told at the start of each step, one for each sigma.
+        timesteps: Without `sigmas`: where the steps start, strictly decreasing, used unchanged. With `sigmas`: the
+            timestep that the network is told for each of them.
         sigma_curve: For the sigmas of a flow, as in `steps`.
         sigma_min: As in `steps`, for such a curve.
         sigma_max: Likewise.
@@ -234,7 +234,7 @@ def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_r
     Args:
         schedule: What the model was trained on.
         sigmas: Shape (N+1,): where the steps start, and the end, which may be 0. One sigma alone makes no step.
-        may_rise: Whether they may rise. They may if nothing is random.
+        may_rise: Whether sigmas may rise. Samplers without fresh noise allow it.
 
     Raises:
         TypeError: If `sigmas` holds no numbers.

@@ -1,8 +1,8 @@
-"""The state of a run that was stopped, as a mapping and as a file: a run goes on from it bit for bit.
+"""The state of a run that was stopped, as a mapping and as a file. A run continues from it, bit for bit.
 
-`kdpm2.sample` gives it to its callback, and a scheduler by `state_dict`. It is a mapping of numbers, words, lists,
-None, tensors and mappings of these. A file of it is one of safetensors: the tensors, and in its metadata all else as
-JSON. There is nothing in it that could be run.
+The callback of `kdpm2.sample` gets such a state, and `state_dict` of a scheduler returns one. It is a mapping of
+numbers, texts, lists, None, tensors and mappings of these. Its file is a safetensors file. Everything but the tensors
+is JSON in the file's metadata. The file cannot run code.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ _FORMAT = "kdpm2 state 1"
 
 
 def digest(table: StageTable) -> str:
-    """A word that says which table it is: another one has another."""
+    """A short text that identifies a table. Another table has another one."""
     made = hashlib.sha256(table.rows.tobytes())
     made.update(table.stage_timesteps.tobytes())
     return made.hexdigest()
 
 
 def check_digest(state: dict[str, Any], table: StageTable) -> None:
-    """Raise ValueError if the state is that of a run along another table."""
+    """Raise ValueError if the state belongs to a run with another table."""
     if state.get("digest") != digest(table):
         raise ValueError(
             "state must be that of a run with the same steps, eta and prediction type, got one of another run: make "
@@ -38,10 +38,10 @@ def check_digest(state: dict[str, Any], table: StageTable) -> None:
 
 
 def save(file: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write a state to a file, in place of what is there, at one stroke.
+    """Write a state to a file. It replaces an older file in one atomic step.
 
     Raises:
-        TypeError: If `state` holds what is neither a tensor nor JSON's.
+        TypeError: If `state` holds something that is neither a tensor nor a JSON value.
         OSError: If the file cannot be written.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -56,7 +56,7 @@ def save(file: str | os.PathLike[str], state: dict[str, Any]) -> None:
 
 
 def load(file: str | os.PathLike[str], device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The state that `save` wrote, its tensors on a device, those of generators on the CPU.
+    """The state that `save` wrote. Its tensors are on `device`, except those of generators, which stay on the CPU.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -2,19 +2,19 @@ r"""The solver: DPM2 as a table, one row of numbers for each network evaluation.
 
 A step goes from σ to σ' in two stages. The solver goes below σ', to *down*. Then it adds noise of standard deviation
 *up*, which brings the sample up to σ'. Samples of a flow are also multiplied by *ratio*
-(`kdpm2.noise_schedule.coordinates`). The stochasticity η says how much noise that is: η = 0 is the deterministic KDPM2,
-η = 1 the ancestral one.
+(`kdpm2.noise_schedule.coordinates`). η says how much noise this is: η = 0 is the deterministic sampler, η = 1 the
+ancestral one.
 
 1. The first stage follows the slope :math:`d = (x-\hat x_0)/\sigma` from σ to the midpoint in log σ,
    :math:`\mathrm{mid} = \sqrt{\sigma\,\mathrm{down}}`.
-2. The second stage takes the slope there. With it, it goes from the anchor, which is the sample at the start of the
-   step, to *down*. It multiplies by *ratio* and adds the noise.
+2. The second stage takes the slope there. It goes back to the anchor, which is the sample at the start of the step, and
+   follows this slope from there to *down*. It multiplies by *ratio* and adds the noise.
 
 A step that goes down to 0 has one stage, which returns the clean sample. The last step of most runs is one.
 
-Churn raises σ to :math:`\hat\sigma = \sigma(1+\gamma)` before a step, with :math:`\gamma = \min(s_{churn}/N,
-\sqrt2-1)` for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. The row before adds its noise. For the first step, the
-initial sample must have it already. All noise is multiplied by :math:`s_{noise}`.
+Churn raises σ to :math:`\hat\sigma = \sigma(1+\gamma)` before a step, with :math:`\gamma = \min(s_{churn}/N, \sqrt2-1)`
+for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. The row before the step adds the noise for this. For the first
+step, the initial sample must include it. All noise is multiplied by :math:`s_{noise}`.
 
 Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is linear in what it reads:
 
@@ -71,7 +71,7 @@ class Row(NamedTuple):
 
 
 class Churn(NamedTuple):
-    """EDM's churn, its arguments named as in the paper; `s_churn` 0 is none."""
+    """EDM's churn, with the names of the paper. With `s_churn` 0 there is none."""
 
     s_churn: float = 0.0
     s_tmin: float = 0.0
@@ -85,7 +85,7 @@ class StageTable:
     Attributes:
         sigmas: Shape (N+1,): where the steps start, and the end.
         up: Shape (N,): standard deviation of the noise that each step adds, before it is multiplied by `s_noise`.
-        down: Shape (N,): noise level each step goes down to before that.
+        down: Shape (N,): noise level that each step goes down to before its noise is added.
         mid: Shape (N,): the midpoints, 0 where a step has none.
         step: Shape (S,), int: which step each stage belongs to.
         starts_step: Shape (S,), bool: whether the stage is its step's first.
@@ -129,7 +129,7 @@ class StageTable:
 
     @cached_property
     def is_last_of_step(self) -> list[bool]:
-        """The same as a list, which Python reads faster."""
+        """`ends_step` as a list, which Python reads faster."""
         ends: list[bool] = self.ends_step.tolist()
         return ends
 
@@ -150,7 +150,7 @@ class StageTable:
 
     @cached_property
     def rows_anchored(self) -> list[Row]:
-        """The coefficients of every stage, as Python's own numbers."""
+        """The coefficients of every stage, as Python floats."""
         return [Row._make(row) for row in self.rows.tolist()]
 
     @cached_property
@@ -205,8 +205,8 @@ def dpm2(
         schedule: What the model was trained on; gives midpoints and churned noise levels their timesteps.
         steps: Where the N steps start and end.
         prediction_type: What the network predicts; see `kdpm2.prediction`.
-        eta: Stochasticity, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, if two sigmas are far apart, all
-            noise of the sample is fresh, and such a step has one stage.
+        eta: How much of the noise is fresh, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, if two sigmas are
+            far apart, all noise of the sample is fresh. Such a step has one stage.
         s_noise: Scale of all noise, from 0 to 1000.
         churn: EDM's churn; none if None.
 

@@ -1,8 +1,8 @@
 """Requests at different steps in one batch: admitted at any time, each with its own steps, eta and prediction type.
 
-A sampler is a table, and a request's state is its stage and two samples, so that requests that have nothing in common
-but the network are advanced together: `BatchedSolver` does that, and leaves the network to its caller. `serve` and
-`Server` are the loop around it, for one thread and for many.
+A sampler is a table, and the state of a request is its stage and two samples. So requests can be advanced together even
+if they share nothing but the network. `BatchedSolver` does this, and its caller calls the network. `serve` and `Server`
+are loops around it: `serve` for one thread, `Server` for many.
 
 References:
     | Batches whose members come and go at each step, for language models: Orca (Yu et al., 2022),

@@ -1,10 +1,12 @@
-"""The requests on their way, in batches that take turns, and the network that is called for them.
+"""The running requests, in batches that take turns, and the network that is called for them.
 
-Requests whose conditioning cannot be put together cannot share a network call. So each `Batch` is of one kind, and has
-a solver of its own; `Batches` has as many as it takes, and each call is for the one whose turn it is.
+Requests whose conditioning cannot be stacked cannot share a network call. So each `Batch` holds requests of one kind,
+and has its own solver. `Batches` holds as many batches as are needed. Each network call serves the batch whose turn it
+is.
 
-No request fails by another's fault. Where a call for several fails, the network is called for each of them alone, and
-only those fail that fail alone too. Where a solver fails, its batch ends with that error, and the others go on.
+No request fails because of another one. If a call for several requests fails, the network is called for each of them
+alone. Only requests that also fail alone get the error. If a solver fails, its batch ends with that error, and the
+other batches go on.
 """
 
 import logging
@@ -29,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 
 class Calls:
-    """The network, and how often it was called.
+    """The network, and counts of its calls.
 
     Attributes:
-        made: Network calls, those that failed too.
-        requests: The sum of how many requests each was for.
+        made: Network calls, including those that failed.
+        requests: The number of requests of each call, added up.
     """
 
     def __init__(self, denoiser: Denoiser, device: torch.device) -> None:
@@ -41,12 +43,12 @@ class Calls:
         self.made = self.requests = 0
 
     def together(self, values: list[dict[str, Any] | None]) -> dict[str, Any]:
-        """Conditioning put together, zeros for None."""
+        """The stacked conditioning, with zeros for None."""
         joined: dict[str, Any] = conditioning.together(values, self._device)
         return joined
 
     def __call__(self, x: torch.Tensor, timestep: torch.Tensor, given: dict[str, Any], requests: int) -> torch.Tensor:
-        """What the network makes of x (B, ...) and timestep (B,), of which `requests` are not empty."""
+        """The network's output for x (B, ...) and timestep (B,), of which `requests` places are not empty."""
         self.made += 1
         self.requests += requests
         return self._denoiser.predict(x, timestep, **given)
@@ -58,7 +60,7 @@ class Batch(Generic[Owner]):
     Attributes:
         solver: It holds these requests and no others.
         kind: As `conditioning.kind` returns it.
-        owners: By the solver's ids.
+        owners: The owner of each request, by the solver's ids.
     """
 
     def __init__(self, solver: BatchedSolver, kind: Any) -> None:
@@ -78,7 +80,7 @@ class Batch(Generic[Owner]):
         self.hold(id, wanted.conditioning, owner)
 
     def hold(self, id: int, given: dict[str, Any], owner: Owner) -> None:
-        """Say whose a request of the solver is, and what comes with it."""
+        """Note the owner of a request of the solver, and its conditioning."""
         self.owners[id] = owner
         self._conditioning[id] = given
 
@@ -92,10 +94,10 @@ class Batch(Generic[Owner]):
         del self.owners[id], self._conditioning[id]
 
     def advance(self, network: Calls) -> list[tuple[Owner, Outcome]]:
-        """One stage for all: samples of those that are done, then errors of those whose network calls fail.
+        """One stage for all: samples of requests that are done, then errors of those whose network calls fail.
 
         Raises:
-            BaseException: What is no fault of single requests. The batch is then of no further use.
+            BaseException: An error that is no fault of a single request. The batch cannot be used any more.
         """
         inputs = self.solver.next_inputs()
         output, failed = self._output(network, inputs)
@@ -110,7 +112,7 @@ class Batch(Generic[Owner]):
         return [(self.owners.pop(id), outcome) for id, outcome in ended.items()]
 
     def _output(self, network: Calls, inputs: Inputs) -> tuple[torch.Tensor, dict[int, Exception]]:
-        """What the network says, and those for which it has only an error, with 0 in their places."""
+        """The network's output, and the requests for which it raised an error; their places are 0."""
         places = [(place, id) for place, id in enumerate(inputs.ids) if id is not None]
         try:
             # Put together anew for each call: the network may write to what it is given.
@@ -130,7 +132,7 @@ class Batch(Generic[Owner]):
         return output, failed
 
     def _alone(self, network: Calls, inputs: Inputs, place: int, id: int) -> torch.Tensor:
-        """What the network says of one place, in a batch of one, or of the fixed capacity with the others empty."""
+        """The network's output for one place: in a batch of one, or of the fixed capacity with empty places."""
         given = self._conditioning[id]
         if self.solver.capacity is None:
             own = slice(place, place + 1)
@@ -141,19 +143,19 @@ class Batch(Generic[Owner]):
 
 
 class Batches(Generic[Owner]):
-    """All requests on their way; `checked` may be called from any thread, all else from one.
+    """All running requests. `checked` may be called from any thread, everything else from one only.
 
     Attributes:
-        most: How many requests one network call may be for.
-        network: What is called, and how often it was.
-        turns: The batches, none of them empty; the first is the next.
+        most: Largest number of requests in one network call.
+        network: The network, and counts of its calls.
+        turns: The batches. None is empty. The first one is next.
 
     Args:
         denoiser: As `serve` takes it.
         max_batch: As `serve` takes it.
         shape: As `serve` takes it.
         static: As `serve` takes it.
-        options: Others of `BatchedSolver`.
+        options: Other arguments of `BatchedSolver`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -181,11 +183,11 @@ class Batches(Generic[Owner]):
         return sum(len(batch.owners) for batch in self.turns)
 
     def checked(self, request: Any) -> Checked:
-        """What a request wants; TypeError or ValueError if that cannot be done."""
+        """The request after its check; TypeError or ValueError if it cannot be served."""
         return checked(request, self._denoiser, self._checks, self._device)
 
     def admit(self, wanted: Checked, owner: Owner) -> None:
-        """Take in a request, into a batch of its kind that has room, or a new one. Nothing changes if that fails."""
+        """Add a request to a batch of its kind that has room, or to a new one. Nothing changes if that fails."""
         kind = conditioning.kind(wanted.conditioning)
         for batch in self.turns:
             if batch.kind == kind and len(batch.owners) < self.most:
@@ -197,10 +199,10 @@ class Batches(Generic[Owner]):
         self.turns.append(batch)
 
     def taken_over(self, solver: BatchedSolver, given: list[dict[str, Any]]) -> Batch[Owner]:
-        """A batch of another's solver, whose requests come with this conditioning; they are still to be held.
+        """A batch around a restored solver, with the conditioning of its requests. Their owners come later, by `hold`.
 
         Raises:
-            ValueError: If it does not go with this one's.
+            ValueError: If the solver does not fit these batches.
         """
         kinds = [conditioning.kind(each) for each in given]
         if solver.capacity != self._options["capacity"] or len(solver) > self.most or kinds != kinds[:1] * len(solver):
@@ -219,12 +221,12 @@ class Batches(Generic[Owner]):
                 self._spare = batch.solver
 
     def next_owners(self) -> list[Owner]:
-        """Whose requests the next call is for."""
+        """The owners of the requests in the next call."""
         return list(self.turns[0].owners.values()) if self.turns else []
 
     @torch.no_grad()
     def advance(self) -> list[tuple[Owner, Outcome]]:
-        """One stage for the batch whose turn it is: the samples of those that are done, and the errors of others."""
+        """One stage for the batch whose turn it is: the samples of requests that are done, and errors of others."""
         batch = self.turns.popleft()
         try:
             ended = batch.advance(self.network)

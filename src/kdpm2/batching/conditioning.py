@@ -1,8 +1,8 @@
-"""What requests bring along for the network: looked at and copied when they come, put together when it is called.
+"""Conditioning: it is checked and copied when a request comes, and stacked when the network is called.
 
-Tensors of one sample each become one tensor, (B, ...), and numbers one of shape (B,). Tensors can be put together
-where they have one shape and dtype; numbers always can, and are float32 where one of them is a float, else int64, or
-bool where all are. So 7 and 7.5 are of one kind, and a network that takes labels may be given integers.
+Tensors of one sample are stacked into a tensor (B, ...), and numbers into one of shape (B,). Tensors can be stacked if
+they have the same shape and dtype. Numbers can always be stacked. They become float32 if one of them is a float, bool
+if all are bools, and int64 otherwise. So 7 and 7.5 can be stacked, and a network that takes labels gets integers.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _NUMBER = "number"
 
 
 def taken(given: Any, device: torch.device) -> dict[str, Any]:
-    """A copy on a device, which the caller's later changes leave alone.
+    """A copy on a device. Later changes by the caller do not reach it.
 
     Args:
-        given: Keyword arguments of the network, of one sample: dense tensors, numbers, and mappings of these.
-        device: Where the tensors are to be.
+        given: Keyword arguments for the network, for one sample: dense tensors, numbers, and mappings of these.
+        device: Device of the copies.
 
     Raises:
-        TypeError: If there is anything else in it.
+        TypeError: If it holds anything else.
         ValueError: If a number takes more than 64 bits.
     """
     if not isinstance(given, Mapping):
@@ -52,7 +52,7 @@ def _taken(name: Any, value: Any, device: torch.device, depth: int) -> Any:
 
 
 def kind(value: Any) -> Any:
-    """What must be the same for two values to be put together."""
+    """A key that two values share if they can be stacked."""
     if isinstance(value, torch.Tensor):
         return tuple(value.shape), value.dtype
     if isinstance(value, dict):
@@ -61,7 +61,7 @@ def kind(value: Any) -> Any:
 
 
 def together(values: list[Any], device: torch.device) -> Any:
-    """Values of one kind as the network takes them, zeros for those that are None; not all may be."""
+    """Values of one kind, stacked for the network, with zeros for None. At least one must not be None."""
     there = next(value for value in values if value is not None)
     if isinstance(there, torch.Tensor):
         nothing = torch.zeros_like(there)

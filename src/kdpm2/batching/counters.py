@@ -9,11 +9,11 @@ class Counters:
 
     Attributes:
         done: Requests whose futures have a sample.
-        failed: Requests whose futures have an error; those whose deadline passed are among them.
+        failed: Requests whose futures have an error, including those whose deadline passed.
         cancelled: Requests whose futures were cancelled.
         begun: Requests that had their first stage.
-        waited: How long those waited for it from when they were taken, in seconds, all together.
-        longest_wait: How long one of them waited at most.
+        waited: How many seconds these waited for it, added up. The wait starts when the server takes the request.
+        longest_wait: The longest of these waits, in seconds.
     """
 
     done: int = 0
@@ -39,7 +39,7 @@ class Counters:
         self.longest_wait = max(self.longest_wait, seconds)
 
     def waiting_seconds(self) -> dict[str, float]:
-        """The mean and the largest wait, 0 where none has begun."""
+        """The mean and the largest wait, in seconds; 0 if no request has begun."""
         return {
             "waiting_seconds_mean": self.waited / max(self.begun, 1),
             "waiting_seconds_largest": self.longest_wait,

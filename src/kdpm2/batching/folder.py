@@ -1,9 +1,9 @@
-"""A state in a folder: numbers and words in a file of JSON, tensors in one of safetensors.
+"""A state in a folder: numbers and texts in a JSON file, tensors in a safetensors file.
 
-The JSON names the file of tensors and holds the digests of both, and it is put in place last, at one stroke: a crash
-before leaves the older snapshot, and a crash after at most a file too many, which the next snapshot removes. One writer
-at a time holds the folder's lock. A file that does not have its digest is not read any further, and there is nothing in
-either that could be run.
+The JSON file names the file of tensors and holds the digests of both. It is put in place last, in one atomic step. A
+crash before that leaves the older snapshot. A crash after it leaves at most one file too many, which the next snapshot
+removes. One writer at a time holds the folder's lock. A file with a wrong digest is not read any further. Neither file
+can run code.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _TRIES = 5
 
 
 def write(folder: str | os.PathLike[str], state: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Put a state into a folder, instead of the one that is there. Others that write to it wait.
+    """Write a state to a folder, and replace an older one. Other writers wait.
 
     Raises:
         TypeError: If `folder` is no path.
@@ -63,7 +63,7 @@ def read(
 
     Args:
         folder: What `write` was given.
-        most: Of the state, how many bytes its tensors may have at most. A larger file is not read.
+        most: From the state, the largest number of bytes that its tensors may have. A larger file is not read.
 
     Raises:
         TypeError: If `folder` is no path.
@@ -95,7 +95,7 @@ def _read(folder: Path, most: Callable[[dict[str, Any]], int]) -> tuple[dict[str
 
 
 def _content(file: Path, most: int) -> bytes:
-    """What a plain file holds; ValueError for a link, a device or a pipe, or one that is too large."""
+    """The content of a plain file; ValueError for a link, a device, a pipe, or a file that is too large."""
     # Without waiting for whoever is to write to a pipe.
     opened = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(opened, "rb") as stream:
@@ -109,7 +109,7 @@ def _content(file: Path, most: int) -> bytes:
 
 @contextmanager
 def refusing(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong within is what the folder holds, and a ValueError that says so."""
+    """Turn any error inside into a ValueError about the content of the folder."""
     try:
         yield
     except Exception as error:  # what is wrong with a file of another's may be anything
@@ -131,7 +131,7 @@ def _digest(document: dict[str, Any]) -> str:
 
 
 def _put(file: Path, content: bytes) -> None:
-    """Put a file in place at one stroke, and see that it is on the disk before anything that refers to it."""
+    """Put a file in place in one atomic step, and make sure it is on disk before anything refers to it."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.unlink(missing_ok=True)
     try:

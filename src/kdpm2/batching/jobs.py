@@ -1,4 +1,4 @@
-"""A request that a `Server` has promised to make, its future, and the order in which those that wait are taken."""
+"""A request that a `Server` has accepted, its future, and the order in which waiting requests are taken."""
 
 import logging
 import threading
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 class SampleFuture(Future[torch.Tensor]):
     """The future of a sample, whose callbacks cannot end the server's thread.
 
-    `Future` logs a callback's `Exception` and goes on. In the server's thread this one does so with what is none, such
-    as SystemExit or asyncio's CancelledError, too. In other threads, those that cancel, such errors are raised.
+    `Future` logs an `Exception` of a callback and goes on. In the server's thread this class also logs other errors,
+    such as SystemExit or asyncio's CancelledError. In a thread that cancels, those are raised.
 
     Args:
         server: The server's thread, which keeps nothing once it is over.
@@ -51,16 +51,16 @@ class Job:
     """A request that is not done.
 
     Attributes:
-        number: The later it came, the higher.
+        number: Higher for a job that came later.
         future: Pending until the sample is there.
-        priority: The higher, the sooner.
+        priority: Jobs with a higher one begin sooner.
         key: The caller's name for it.
         wanted: What to do; None once a batch has it.
-        since: When it came, in seconds of `time.monotonic`.
-        expires: When it ends if it still waits, likewise; None for never.
-        calls: How many network calls had been made when it came.
+        since: When it came, as `time.monotonic` in seconds.
+        expires: When it ends if it still waits, on the same clock; None for never.
+        calls: The number of network calls before it came.
         begun: Whether it has had its first stage.
-        told: Whether those who wait for its future have been told that it is running, or cancelled.
+        told: Whether threads that wait for its future know that it is running or cancelled.
     """
 
     number: int
@@ -76,7 +76,7 @@ class Job:
 
 
 class Waiting:
-    """Jobs that wait: by priority and then by age; none is searched for one by one."""
+    """Waiting jobs, by priority and then by age. No operation searches through all of them."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, Job] = {}  # the oldest first
@@ -91,7 +91,7 @@ class Waiting:
         return list(self._jobs.values())
 
     def add(self, job: Job) -> None:
-        """Put a job in, later than those there are."""
+        """Add a job that came after all others."""
         self._jobs[job.number] = job
         insort(self._by_rank, (job.priority, -job.number))
         if job.expires is not None:
@@ -107,13 +107,13 @@ class Waiting:
             del self._by_expiry[bisect_left(self._by_expiry, (job.expires, number))]
 
     def first(self) -> Job:
-        """The oldest of the highest priority."""
+        """The oldest job of the highest priority."""
         return self._jobs[-self._by_rank[-1][1]]
 
     def oldest(self) -> Job:
-        """The one that came first."""
+        """The job that came first."""
         return next(iter(self._jobs.values()))
 
     def expired(self, now: float) -> list[Job]:
-        """Those whose time is over."""
+        """The jobs whose deadline has passed."""
         return [self._jobs[number] for _, number in self._by_expiry[: bisect_left(self._by_expiry, (now, 0))]]

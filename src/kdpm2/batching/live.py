@@ -1,4 +1,4 @@
-"""A request on its way: its rows, the one at which it stands, its noise, and two samples."""
+"""A running request: its rows, the row at which it stands, its noise, and two samples."""
 
 from dataclasses import dataclass
 
@@ -45,12 +45,13 @@ class Live:
 
     Attributes:
         id: Its number.
-        seed: Of its noise.
-        rows: What it does.
+        seed: The seed of its noise.
+        rows: Its sampler.
         noise: Where the noise of its steps comes from.
-        waiting: What its stage reads, and what the stage before read, without a batch, until it has a place in one.
-        stage: At which it stands.
-        drawn: The noise that this stage adds, once it is drawn, so that a stage that failed draws none again.
+        waiting: What its stage reads, and what the stage before read, without a batch dimension. Only until it has a
+            place in the batch.
+        stage: The stage at which it stands.
+        drawn: The noise that this stage adds, once it is drawn. So a stage that failed does not draw twice.
     """
 
     id: int
@@ -73,9 +74,9 @@ class Live:
 
 
 def at_hand(requests: list[Live], size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """On the host: the rows of requests, (size, 7), and their conditions, (2, size).
+    """The rows of requests, (size, 7), and their conditions, (2, size), on the host.
 
-    In empty places rows are 0, and the network is told of noise of level 1, so that it divides by no 0.
+    In empty places the rows are 0. The network is told noise level 1 there, so it does not divide by 0.
     """
     coefficients = torch.zeros(size, len(COLUMNS), dtype=dtype, device="cpu")
     conditions = torch.tensor([[1.0], [0.0]], dtype=dtype, device="cpu").repeat(1, size)

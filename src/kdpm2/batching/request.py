@@ -25,19 +25,20 @@ class Request:
     """A sample that is wanted.
 
     Attributes:
-        table: What to do; None if `sigmas` say.
+        table: The sampler, as a table. None if `sigmas` are given instead.
         sigmas: Shape (N+1,): where the steps start, and the end, as `kdpm2.sample` takes them.
-        eta: Stochasticity, with `sigmas`: 0 is deterministic, 1 ancestral.
-        s_noise: Scale of the noise, with `sigmas`.
-        x: The sample at the first noise level, without a batch; None for one that is made of the seed.
-        seed: Of the noise; None for a new one.
-        conditioning: Keyword arguments of the network, of this one sample: tensors without a batch, numbers, and
-            mappings of these. Requests share network calls where names, shapes and dtypes are the same; any number goes
-            with any other. What is the same for all of them is the network's own, as by `functools.partial`.
-        priority: From -1,000,000 to 1,000,000; of those that wait in a `Server`, the highest are taken first.
-        deadline: In seconds from when a `Server` took the request: if it still waits then, it ends with a
-            TimeoutError. None for none.
-        key: A text, or an integer of 64 bits, by which `Server.restore` gives back the future; None for none.
+        eta: Only with `sigmas`: 0 for the deterministic sampler, 1 for ancestral sampling.
+        s_noise: Only with `sigmas`: scale of the noise.
+        x: The sample at the first noise level, without a batch dimension. None to make it from the seed.
+        seed: Seed of the noise. None for a new one.
+        conditioning: Keyword arguments for the network, for this one sample: tensors without a batch dimension,
+            numbers, and mappings of these. Requests share network calls if the names, shapes and dtypes are the same.
+            Any number goes with any other number. Arguments that are the same for all requests belong to the network
+            itself, for example with `functools.partial`.
+        priority: From -1,000,000 to 1,000,000. A `Server` takes waiting requests of a higher priority first.
+        deadline: In seconds, from when the queue of a `Server` took the request. If it still waits then, it ends with a
+            TimeoutError. None for no deadline.
+        key: A text, or an integer of 64 bits. `Server.restore` returns futures by their keys. None for no key.
     """
 
     table: StageTable | None = None
@@ -53,7 +54,7 @@ class Request:
 
 
 class Checked(NamedTuple):
-    """What a request wants, looked at and copied; the conditioning as `conditioning.taken` returns it."""
+    """A request after its check, copied. Its conditioning is as `conditioning.taken` returns it."""
 
     table: StageTable
     x: torch.Tensor | None
@@ -65,10 +66,10 @@ class Checked(NamedTuple):
 
 
 def checked(request: Any, denoiser: Denoiser, solver: BatchedSolver, device: torch.device) -> Checked:
-    """What a request wants of a solver; from any thread.
+    """Check a request against a solver; any thread may call it.
 
     Raises:
-        TypeError: If it is no request, or something in it has the wrong type.
+        TypeError: If it is not a request, or something in it has the wrong type.
         ValueError: If something in it is out of range, or contradicts something else.
     """
     if not isinstance(request, Request):
@@ -83,7 +84,7 @@ def checked(request: Any, denoiser: Denoiser, solver: BatchedSolver, device: tor
 
 
 def _table(denoiser: Denoiser, request: Request) -> StageTable:
-    """What a request says of its steps."""
+    """The table that a request asks for."""
     if (request.table is None) == (request.sigmas is None):
         raise ValueError(
             "table must be given without sigmas, or sigmas without a table, got "

@@ -1,7 +1,7 @@
-"""What a `Server` has to do, in a folder.
+"""The unfinished requests of a `Server`, in a folder.
 
-A state holds each batch's solver (see `kdpm2.batching.snapshot`) with what came with its requests, and the requests
-that wait. Only requests with a key are in it, as nobody could ask for the others.
+A state holds the solver of each batch (see `kdpm2.batching.snapshot`), the conditioning of its requests, and the
+waiting requests. It holds only requests with a key, because nobody could ask for the others.
 """
 
 import time
@@ -43,9 +43,9 @@ class Begun(NamedTuple):
     """Requests that have begun.
 
     Attributes:
-        solver: It holds them and no others.
-        keys: Of each, by the solver's ids.
-        conditioning: What came with each, as `conditioning.taken` returns it.
+        solver: Holds these requests and no others.
+        keys: The key of each request, by the solver's ids.
+        conditioning: That of each request, as `conditioning.taken` returns it.
     """
 
     solver: BatchedSolver
@@ -64,7 +64,7 @@ class Saved(NamedTuple):
 def write(
     folder: str | PathLike[str], options: dict[str, Any], batches: Iterable[Batch[Job]], waiting: Iterable[Job]
 ) -> None:
-    """Put a server's state into a folder, instead of the one that is there.
+    """Write a server's state to a folder, and replace an older one.
 
     Raises:
         TypeError: If `folder` is no path, or the conditioning has a dtype that safetensors cannot write.
@@ -89,7 +89,7 @@ def write(
 
 
 def read(folder: str | PathLike[str], device: str | torch.device | None) -> Saved:
-    """What `write` put into a folder, on a device, or on the one it was on.
+    """Read what `write` put into a folder. None for `device` is the one that the tensors were on.
 
     Raises:
         TypeError: If `folder` is no path.
@@ -123,7 +123,7 @@ def _most_bytes(state: dict[str, Any]) -> int:
 
 @contextmanager
 def refusing(folder: str | PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong within is what the folder holds, and a ValueError that says so."""
+    """Turn any error inside into a ValueError about the content of the folder."""
     try:
         yield
     except Exception as error:  # what is wrong with a file of another's may be anything
@@ -170,7 +170,7 @@ def _request(said: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Request:
 
 
 def _put(value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """A tensor, a number or a mapping of these as JSON takes it; the tensors' values go into `tensors`."""
+    """A tensor, a number or a mapping of these, for JSON. The values of tensors go into `tensors`."""
     if isinstance(value, torch.Tensor):
         name = f"t{len(tensors)}"
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,11 +1,12 @@
-"""`Server`: requests from any thread, each a future, and one thread that makes them.
+"""`Server`: takes requests from any thread, returns futures, and has one thread that makes the samples.
 
 A request waits in a queue until there is room for it. If the queue is full, `submit` waits, so requests never pile up.
 A future is pending until its sample is there, and it can be cancelled at any time. A place in the queue is then free at
 once, a place in a batch at the next stage.
 
-Callbacks of futures run in the server's thread, or in the one that cancels, and never under a lock. Whatever one raises
-is logged, and the server goes on. One that runs in the server's thread must not wait for samples of the same server.
+Callbacks of futures run in the server's thread, or in the thread that cancels, and never under a lock. An error that a
+callback raises is logged, and the server goes on. A callback in the server's thread must not wait for samples of the
+same server.
 """
 
 import atexit
@@ -35,31 +36,35 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
 
 class Server:
-    """Samples for any number of threads, from one network; a context manager that waits for what was submitted.
+    """Makes samples for any number of threads, with one network. A `with` block waits for what was submitted.
 
-    What the network raises for a request, even if it is called for that one alone, is given to its future, and the
-    server goes on. If its thread dies all the same, every future ends with the error, and `submit` says so.
+    If a network call for several requests fails, the network is called for each of them alone. The future of a request
+    that also fails alone gets the error, and the server goes on. If the server's thread dies, every future gets the
+    error, and `submit` raises RuntimeError.
 
-    The order: of those that wait, the highest priority is taken first, and of one priority the first that came. At
-    most `max_batch` are on their way, but one that has waited for `patience` network calls begins in any case, in
-    another batch where there is no room, and batches take turns. Requests whose conditioning cannot be put together
-    are in different batches too. With conditioning of one kind there are at most L = 1 + ceil(queue_size / max_batch)
-    batches. So once a request of S stages is in the queue, it is done after at most patience + 1 + L·S network calls,
-    however long those before it are, and whatever their priority. (Each other kind of conditioning may add 1 to L, and
-    calls for one request alone, which follow a call that failed, come on top.)
+    The waiting request with the highest priority begins first. Among equal priorities, the first to come begins first.
+    At most `max_batch` requests run. There is one exception: a request that has waited for `patience` network calls
+    begins in any case. If there is no room, it begins in another batch, and batches take turns. Requests whose
+    conditioning cannot be stacked are in different batches, too.
 
-    A server that nobody refers to any more makes what was submitted, and then its thread ends. At the end of the
-    process what is not done is cancelled. A forked child has no thread, and its `submit` says so.
+    With conditioning of one kind there are at most L = 1 + ceil(queue_size / max_batch) batches. So a request of S
+    stages that is in the queue is done after at most patience + 1 + L·S network calls. The length and the priority of
+    other requests do not matter. (Each other kind of conditioning may add 1 to L. Calls for one request alone, after a
+    call that failed, are not counted.)
+
+    If nothing refers to a server any more, it finishes what was submitted, and its thread ends. At the end of the
+    process, unfinished requests are cancelled. A forked child has no such thread, and `submit` raises RuntimeError
+    there.
 
     Args:
-        denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean samples; called
-            from the server's thread alone.
-        max_batch: How many requests a network call may be for, at least 1.
-        shape: Of one sample, without the batch.
-        queue_size: How many requests there may be besides `max_batch`, at least 1; as many as `max_batch` if None.
-        patience: For how many network calls, at least 0, a request waits at most before it begins; None for as many as
-            it takes, so that there are more batches than one for different conditioning only.
-        static: As `most_stages`, `dtype`, `device`, `noise` and `mode`: what `serve` takes.
+        denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean samples. Only
+            the server's thread calls it.
+        max_batch: Largest number of requests in a network call, at least 1.
+        shape: Shape of one sample, without the batch dimension.
+        queue_size: How many requests the server takes besides `max_batch`, at least 1. None for as many as `max_batch`.
+        patience: The largest number of network calls, at least 0, that a request waits before it begins. None for no
+            limit: there is then one batch for each kind of conditioning.
+        static: As in `serve`. So are `most_stages`, `dtype`, `device`, `noise` and `mode`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -104,17 +109,17 @@ class Server:
         """Ask for a sample, from any thread. Waits while the queue is full.
 
         Args:
-            request: What is wanted.
-            timeout: For how many seconds to wait at most; None for as long as it takes. A callback in the server's
-                thread does not wait: it would for itself.
+            request: The sample that is wanted.
+            timeout: Longest time to wait, in seconds. None for no limit. A callback in the server's thread never waits,
+                because it would wait for itself.
 
         Returns:
-            The future of the sample, which may be cancelled until it is there.
+            The future of the sample. It can be cancelled until the sample is there.
 
         Raises:
             TypeError: If the request, or something in it, has the wrong type.
-            ValueError: If something in it is out of range, or contradicts something else, or another request with its
-                key is not done.
+            ValueError: If something in the request is out of range or contradicts something else, or if another request
+                with the same key is not done.
             TimeoutError: If the queue stayed full.
             RuntimeError: If the server is closed or has died, or this is a forked child of its process.
         """
@@ -123,18 +128,18 @@ class Server:
         return self._worker.add(wanted, _seconds(timeout))
 
     def close(self, cancel: bool = False, timeout: float | None = None) -> None:
-        """Take no more requests, and wait until those there are done; those who wait in `submit` are told.
+        """Take no more requests, and wait until all are done. A thread that waits in `submit` gets a RuntimeError.
 
-        Called by a callback in the server's thread it does not wait.
+        If a callback in the server's thread calls it, it does not wait.
 
         Args:
-            cancel: Whether to cancel what is not done; a network call is waited for in any case.
-            timeout: For how many seconds to wait at most; None for as long as it takes.
+            cancel: Whether to cancel requests that are not done. A network call in progress is waited for in any case.
+            timeout: Longest time to wait, in seconds. None for no limit.
 
         Raises:
             TypeError: If an argument has the wrong type.
             ValueError: If `timeout` is out of range.
-            TimeoutError: If the server is not done by then. It takes no more requests.
+            TimeoutError: If the server is not done by then. It stays closed for new requests.
         """
         cancel, timeout = _check.flag("cancel", cancel), _seconds(timeout)
         self._worker.shut(cancel)
@@ -153,18 +158,19 @@ class Server:
         self.close(cancel=error is not None)
 
     def counters(self) -> dict[str, float]:
-        """What there is, and what there was since the server was made.
+        """The numbers of requests and network calls, now and since the server was made.
 
         Returns:
             queued: Requests that wait.
-            running: Requests in batches.
+            running: Requests that have begun.
             done: Requests whose futures have a sample.
-            failed: Requests whose futures have an error, that of a deadline included.
+            failed: Requests whose futures have an error, including those whose deadline passed.
             cancelled: Requests whose futures were cancelled.
-            network_calls: Calls of the network, those that failed too.
-            occupancy: How many requests these were for in the mean, divided by `max_batch`: from 0 to 1.
-            waiting_seconds_mean: From `submit` to the first stage, of those that had one; 0 if none had.
-            waiting_seconds_largest: Of the one that waited longest.
+            network_calls: Calls of the network, including those that failed.
+            occupancy: The mean number of requests in a network call, divided by `max_batch`: from 0 to 1.
+            waiting_seconds_mean: The mean time from `submit` to the first stage, for requests that have begun; 0 if
+                none has.
+            waiting_seconds_largest: The longest such time.
 
         Raises:
             RuntimeError: If this is a forked child of the server's process.
@@ -173,22 +179,22 @@ class Server:
         return self._worker.counted()
 
     def snapshot(self, folder: str | PathLike[str], timeout: float | None = None) -> None:
-        """Write what there is to do to a folder, between two stages; the server goes on.
+        """Write the unfinished requests to a folder, between two stages. The server goes on.
 
-        All that `restore` needs for requests with a `key` is in it, whether they have begun or wait: their solvers'
-        snapshots, their conditioning, and what is asked for. An older snapshot there is replaced as a whole.
+        The snapshot holds everything that `restore` needs for requests with a `key`, both running and waiting ones.
+        Requests without a key are left out. An older snapshot in the folder is replaced as a whole.
 
         Args:
-            folder: Made if it is not there.
-            timeout: For how many seconds to wait for a network call at most; None for as long as it takes.
+            folder: The folder to write to. It is made if it does not exist.
+            timeout: Longest time to wait for a network call, in seconds. None for no limit.
 
         Raises:
             TypeError: If an argument has the wrong type.
             ValueError: If `timeout` is out of range.
             TimeoutError: If the network call took longer. Nothing is then written.
             OSError: If the folder cannot be written.
-            RuntimeError: If the server is closed and done, or has died, or the caller is a callback in its thread or a
-                forked child of its process.
+            RuntimeError: If the server is closed and done, or has died. Also if a callback in its thread calls this, or
+                a forked child of its process.
         """
         worker, timeout = self._worker, _seconds(timeout)
         worker.check_process()
@@ -202,18 +208,18 @@ class Server:
     def restore(
         cls, folder: str | PathLike[str], denoiser: Network, device: str | torch.device | None = None
     ) -> "tuple[Server, dict[str | int, SampleFuture]]":
-        """A server that goes on with what `snapshot` wrote, with the options of the one that wrote it.
+        """A server that continues what `snapshot` wrote. Its options are those of the server that wrote it.
 
         Args:
-            folder: What `snapshot` was given.
-            denoiser: As that one's.
-            device: Where the samples are to be; None for where they were.
+            folder: The folder that was given to `snapshot`.
+            denoiser: The denoiser of the server that wrote it.
+            device: Device of the samples. None for the one that they were on.
 
         Returns:
             The server, and the futures of its requests by their keys.
 
         Raises:
-            TypeError: If `denoiser` cannot be called, or `folder` is no path.
+            TypeError: If `denoiser` cannot be called, or `folder` is not a path.
             ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.
         """
         if device is not None:
@@ -235,7 +241,7 @@ def _seconds(timeout: float | None) -> float | None:
 
 
 def _say_goodbye() -> None:
-    """Cancel and wait: a thread in the middle of torch would abort a process that ends."""
+    """Cancel and wait. A thread that is still inside torch would abort the ending process."""
     with ExitStack() as stack:  # all of it, whatever a callback raises
         workers = [worker for worker in at_work if not worker.is_forked()]
         for worker in workers:

@@ -1,7 +1,7 @@
-"""`serve`: requests in, samples out, and between them one network call for as many as may share it.
+"""`serve`: takes requests, yields samples, and lets requests share network calls.
 
-The network is called with what each request brings along, put together (see `kdpm2.batching.conditioning`). What all
-requests share is for the network itself to hold.
+The network gets the stacked conditioning of the requests (see `kdpm2.batching.conditioning`). Arguments that are the
+same for all requests belong to the network itself.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ _END = _End()
 
 
 class Result(NamedTuple):
-    """A request that is done, and its sample, a tensor of its own."""
+    """A request that is done, and its sample, which shares no memory with others."""
 
     request: Request
     sample: torch.Tensor
@@ -42,25 +42,26 @@ def serve(
     noise: str = "gaussian",
     mode: str = "eager",
 ) -> Iterator[Result]:
-    """Samples of requests, as they are done; first come, first served.
+    """Yield the sample of each request when it is done. Requests begin in the order in which they come.
 
-    No more requests are taken from `requests` than there is room for. That waits for the next one where it has to: for
-    requests that come when they like there is `Server`, and `priority`, `deadline` and `key` are for it alone. Requests
-    whose conditioning cannot be put together are in different batches, which take turns. What the network raises for
-    a request, even if it is called for that one alone, is raised here, and ends it.
+    A request is taken from `requests` only when there is room for it. While `requests` waits for its next item, all
+    samples wait. So use `Server` for requests that come at any time. A request's `priority`, `deadline` and `key` have
+    an effect only there. Requests whose conditioning cannot be stacked are in different batches, which take turns. If a
+    network call for several requests fails, the network is called for each of them alone. If one also fails alone, the
+    error is raised here, and ends the loop.
 
     Args:
         denoiser: A `kdpm2.Denoiser`, or a function of x (B, ...) and sigma (B,) that returns the clean samples.
-        requests: What is wanted.
-        max_batch: How many requests may be on their way at once, at least 1.
-        shape: Of one sample, without the batch.
-        static: Whether each batch is of `max_batch` samples, the rest of them 0, for networks that are compiled or
-            recorded for one shape. The conditioning in empty places is 0 too.
-        most_stages: The longest table that a request may have.
-        dtype: Of the samples.
-        device: Where they are.
-        noise: "gaussian" or "philox", as `BatchedSolver` takes it.
-        mode: "eager" or "compile", likewise; the latter is static.
+        requests: The samples that are wanted.
+        max_batch: Largest number of requests that run at once, at least 1.
+        shape: Shape of one sample, without the batch dimension.
+        static: Whether each batch always has `max_batch` places. Networks that are compiled or recorded for one shape
+            need this. Samples and conditioning in empty places are 0.
+        most_stages: The longest table that a request may have: 199 stages are 100 steps.
+        dtype: Dtype of the samples.
+        device: Device of the samples.
+        noise: A name of `kdpm2.noise.NOISES`, as in `BatchedSolver`.
+        mode: "eager" or "compile", as in `BatchedSolver`. With "compile", batches are static.
 
     Raises:
         TypeError: If an argument, or a request, has the wrong type.

@@ -1,6 +1,6 @@
 """What a snapshot of a `BatchedSolver` holds: its options, and each request with its samples, rows and noise.
 
-The tensors are those of all requests one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 7),
+The tensors hold all requests, one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 7),
 `conditions`, (2, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
 """
 
@@ -27,7 +27,7 @@ _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
 
 def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What there is to keep of a solver: values for JSON, and tensors on the CPU."""
+    """The state of a solver: values for JSON, and tensors on the CPU."""
     places = {id(request): place for place, request in enumerate(solver._places)}
     requests = list(solver._requests.values())
     pairs, said, generators = [], [], []
@@ -67,7 +67,7 @@ def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tens
 
 
 def most_bytes(state: dict[str, Any]) -> int:
-    """How many bytes the tensors of a solver with this state have at most; any error if it is no such state."""
+    """The largest number of bytes of a solver's tensors in this state; any error if it is no such state."""
     elements: int = math.prod(state["shape"]) * max(state["capacity"] or 1, len(state["requests"]))
     if not 0 <= elements <= _MOST_ELEMENTS:
         raise ValueError(f"shape and capacity must be of at most {_MOST_ELEMENTS} elements in all, got {elements}")
@@ -85,7 +85,7 @@ def solver_of(
     device: str | torch.device | None,
     folder: str | os.PathLike[str],
 ) -> "BatchedSolver":
-    """A solver of what was `taken`; ValueError if it is anything else, or torch cannot use the device."""
+    """A solver from what `taken` returned; ValueError if it is anything else, or torch cannot use the device."""
     with refusing(folder):
         device = state.pop("device") if device is None else device
         state.pop("device", None)

@@ -1,16 +1,16 @@
 r"""`BatchedSolver`: requests at different stages, advanced together.
 
-A request is its rows, the one at which it stands, and two samples: what that stage reads, and what the stage before
-read. Samples lie next to one another in the order of their admission. A stage makes
+A request is its rows, the row at which it stands, and two samples: what this stage reads, and what the stage before
+read. Samples lie next to one another, in the order of their admission. A stage makes
 
 .. math:: \mathrm{output} = a_i\,x_i + b_i\,m_i + c_i\,\mathrm{previous}_i + e_i\,\mathrm{noise}_i
 
-of each sample i with the coefficients of its own row. Places change in `next_inputs` alone; before, what has come
-waits, and what has gone keeps its place.
+of each sample i, with the coefficients of its own row. Places change only in `next_inputs`. Until then, new requests
+wait, and finished ones keep their places.
 
-Which request stands at which stage is known on the host, as no stage depends on what a network says: nothing is read
-back from the device. What fails changes nothing: a stage is made of new tensors, and its noise, once drawn, is kept
-until it is done.
+The host knows at which stage each request stands, because no stage depends on what a network says. So nothing is read
+back from the device. A call that fails changes nothing: a stage makes new tensors, and its noise, once drawn, is kept
+until the stage is done.
 """
 
 import os
@@ -40,7 +40,7 @@ Called = TypeVar("Called", bound=Callable[..., Any])
 
 
 def _without_gradients(method: Called) -> Called:
-    """`method`, whatever torch was told to record: what is kept is written to, and may be so in any mode."""
+    """`method` without gradients and outside inference mode, so the samples that are kept may be written to."""
 
     @wraps(method)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -56,7 +56,7 @@ class Inputs(NamedTuple):
     """What the network reads next.
 
     Attributes:
-        ids: The request in each place; None for a place that is empty, which only a fixed capacity has.
+        ids: The id of the request in each place. None for an empty place, which only a fixed capacity has.
         x: Shape (B, ...): the scaled samples; 0 in an empty place.
         sigma: Shape (B,), float32 or float64: their noise levels; 1 in an empty place.
         timestep: Shape (B,), same dtype: what the network is conditioned on; 0 in an empty place.
@@ -69,25 +69,25 @@ class Inputs(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A request that is done, and its sample, a tensor of its own."""
+    """A request that is done, and its sample, which shares no memory with others."""
 
     id: int
     sample: torch.Tensor
 
 
 class BatchedSolver:
-    """Requests at different stages, advanced together; for one thread.
+    """Advances requests at different stages together. Use it from one thread only.
 
     Args:
-        shape: Of one sample, without the batch.
-        capacity: The number of places, and so of samples in every batch. Samples in empty places are 0. CUDA graphs and
-            compilers need this. None for as many places as there are requests.
+        shape: Shape of one sample, without the batch dimension.
+        capacity: The number of places in every batch. CUDA graphs and compilers need it. Samples in empty places are 0.
+            None for as many places as there are requests.
         most_stages: The longest table that a request may have: 199 stages are 100 steps.
-        dtype: Of the samples: float16, bfloat16, float32 or float64.
-        device: Where they are.
-        noise: A name of `kdpm2.noise.NOISES`: a request's noise is that of `kdpm2.sample` with `seeds=[seed]` and this
-            kind.
-        mode: "eager", or "compile": one compiled graph makes the next samples. It needs a capacity.
+        dtype: Dtype of the samples: float16, bfloat16, float32 or float64.
+        device: Device of the samples.
+        noise: A name of `kdpm2.noise.NOISES`. A request gets the noise that `kdpm2.sample` draws with `seeds=[seed]`
+            and this name.
+        mode: "eager" or "compile". With "compile", one compiled graph makes the next samples. It needs a capacity.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -148,17 +148,17 @@ class BatchedSolver:
 
     @_without_gradients
     def admit(self, table: StageTable, x: torch.Tensor | None = None, seed: int | None = None) -> int:
-        """Take in a request, at any time; it is in the next inputs.
+        """Add a request, at any time. The next inputs include it.
 
         Args:
-            table: What to do; of its own length, eta, spacing and prediction type.
-            x: Of the solver's shape, floating point: the sample at the first noise level; it is copied. None for one
-                that is made of the seed: the standard normal noise of `kdpm2.noise.generator_of(seed)`, drawn on the
-                CPU in the solver's dtype, times the standard deviation of the noise at the first stage.
-            seed: Of the noise, from 0 to 2^64 - 1. None for a new one, from torch's global generator.
+            table: The sampler of the request, with its own length, eta, spacing and prediction type.
+            x: The sample at the first noise level, of the solver's shape, floating point. It is copied. None to make it
+                from the seed: standard normal noise of `kdpm2.noise.generator_of(seed)`, drawn on the CPU in the
+                solver's dtype, times `table.start`.
+            seed: Seed of the noise, from 0 to 2^64 - 1. None for a new one from torch's global generator.
 
         Returns:
-            The request's id, a number that no request of this solver had before.
+            The request's id. No other request of this solver ever has the same id.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -178,7 +178,7 @@ class BatchedSolver:
         return request.id
 
     def check(self, table: StageTable, x: torch.Tensor | None = None, seed: int | None = None) -> None:
-        """Raise what `admit` would for these arguments, except when there is no room; from any thread.
+        """Raise what `admit` would raise, except if there is no room. Any thread may call it.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -195,7 +195,7 @@ class BatchedSolver:
         NOISES[self._noise].check(table)
 
     def _started(self, table: StageTable, seed: int) -> torch.Tensor:
-        """Noise of the seed, at the first noise level, churn included."""
+        """Noise from the seed, at the first noise level, including churn."""
         noise = torch.randn((1, *self._shape), generator=generator_of(seed), dtype=self._dtype, device="cpu")[0]
         return self._moved(noise.mul(table.start))
 
@@ -216,7 +216,7 @@ class BatchedSolver:
 
         Raises:
             TypeError: If `id` is no integer.
-            ValueError: If there is no such request, or none any more.
+            ValueError: If there is no such request, or it is done already.
         """
         if _check.integer("id", id, 0) not in self._requests:
             raise ValueError(f"id must be that of one of the {len(self)} requests there are, got {id}")
@@ -224,9 +224,9 @@ class BatchedSolver:
 
     @_without_gradients
     def next_inputs(self) -> Inputs:
-        """What the network reads next, for all requests there are now: new tensors at every call.
+        """What the network reads next, for all present requests: new tensors at every call.
 
-        A request's place may be another than before where requests came or went.
+        Places may change when requests come or go.
         """
         self._arrange()
         count = len(self._places)
@@ -268,19 +268,19 @@ class BatchedSolver:
     def advance(self, model_output: torch.Tensor) -> list[Finished]:
         """Make one stage of every request in the last inputs.
 
-        Requests that came since then stay where they are; what the network said of those that were cancelled, and in
-        empty places, is not read.
+        Requests that were admitted since then stay at their stage. The network's output for cancelled requests and for
+        empty places is not used.
 
         Args:
-            model_output: Like the inputs' `x`: what the network makes of them.
+            model_output: The network's output for the last inputs, of the shape of their `x`.
 
         Returns:
-            The requests that are done. They are forgotten.
+            The requests that are done. The solver forgets them.
 
         Raises:
-            TypeError: If `model_output` is no floating-point tensor.
-            ValueError: If it has another shape or device, or no inputs were asked for since the last call. Whatever is
-                raised, nothing has changed, and the same call may be made again.
+            TypeError: If `model_output` is not a floating-point tensor.
+            ValueError: If it has another shape or device, or if `next_inputs` was not called since the last `advance`.
+                After any error nothing has changed, and the call may be repeated.
         """
         if self._asked is None:
             raise ValueError("model_output must be made of next_inputs, which was not called since the last advance")
@@ -312,7 +312,7 @@ class BatchedSolver:
         return after if count == size else torch.cat([after, after.new_zeros(size - count, *self._shape)])
 
     def _drawn(self, size: int) -> torch.Tensor | Draw | None:
-        """The noise of a batch of `size`, whose stages may add none; None if none does."""
+        """The noise of a batch of `size`. None if no stage adds any."""
         places = [place for place, request in enumerate(self._places) if request.adds_noise]
         if not places and self._mode == "eager":
             return None
@@ -338,13 +338,13 @@ class BatchedSolver:
 
     @_without_gradients
     def snapshot(self, folder: str | os.PathLike[str]) -> None:
-        """Write all that there is to a folder, from which `restore` goes on bit for bit; nothing changes here.
+        """Write everything to a folder, from which `restore` continues bit for bit. Nothing changes here.
 
-        Requests, their samples, their rows and the state of their noise are in a file of safetensors and one of JSON.
-        An older snapshot there is replaced as a whole: a crash leaves the one or the other.
+        A safetensors file and a JSON file hold the requests, their samples, their rows and the state of their noise. An
+        older snapshot in the folder is replaced as a whole. After a crash the folder holds the older or the newer one.
 
         Args:
-            folder: Made if it is not there.
+            folder: The folder to write to. It is made if it does not exist.
 
         Raises:
             OSError: If it cannot be written.
@@ -354,11 +354,11 @@ class BatchedSolver:
     @classmethod
     @_without_gradients
     def restore(cls, folder: str | os.PathLike[str], device: str | torch.device | None = None) -> "BatchedSolver":
-        """The solver that `snapshot` wrote to a folder; it goes on as that one would have, from `next_inputs`.
+        """The solver that `snapshot` wrote to a folder. It continues, from `next_inputs`, as the first one would have.
 
         Args:
-            folder: What `snapshot` was given.
-            device: Where the samples are to be; None for where they were.
+            folder: The folder that was given to `snapshot`.
+            device: Device of the samples. None for the one that they were on.
 
         Raises:
             ValueError: If `folder` holds anything but what `snapshot` wrote, or torch cannot use the device.

@@ -1,7 +1,7 @@
 """What a `Server` and its thread share, and what the thread does.
 
-One lock guards the jobs. It is held for no callback, no network call and no file, only for what takes no time. The
-thread has no reference to the `Server`, so that one that nobody refers to any more is known to be so.
+One lock guards the jobs. It is held only for short operations, never during a callback, a network call or file access.
+The thread has no reference to the `Server`, so Python notices when nothing refers to the `Server` any more.
 """
 
 import os
@@ -34,9 +34,9 @@ class Worker:
     """Jobs, the batches that make them, and the thread that does.
 
     Args:
-        batches: What makes the samples; the thread's alone from `start` on, but for `checked`.
-        queue_size: How many jobs there may be besides those of one full batch.
-        patience: How many network calls a job waits at most for room; None for any number.
+        batches: These make the samples. From `start` on only the thread uses them, except for `checked`.
+        queue_size: How many jobs the worker takes besides those of one full batch.
+        patience: The largest number of network calls that a job waits for room. None for no limit.
     """
 
     def __init__(self, batches: Batches[Job], queue_size: int, patience: int | None) -> None:
@@ -62,7 +62,7 @@ class Worker:
         return threading.current_thread() is self.thread
 
     def is_forked(self) -> bool:
-        """Whether this process is a child of the one that has the thread; the lock may then be held for ever."""
+        """Whether this process is a forked child of the one with the thread. The lock may then be held for ever."""
         return os.getpid() != self._process
 
     def check_process(self) -> None:
@@ -76,7 +76,7 @@ class Worker:
     # From any thread.
 
     def add(self, wanted: Checked, timeout: float | None) -> SampleFuture:
-        """Promise a sample; see `Server.submit`."""
+        """Accept a request; see `Server.submit`."""
         own = self.is_current()
         with self._changed:
             is_room = self._changed.wait_for(
@@ -97,7 +97,7 @@ class Worker:
         return job
 
     def _promise(self, wanted: Checked | None, key: str | int | None, priority: int, deadline: float | None) -> Job:
-        """A job that is neither waiting nor in a batch yet; with the lock held."""
+        """A new job, neither waiting nor in a batch yet. The caller holds the lock."""
         if key in self._keys:
             raise ValueError(f"key must be that of no other request that is not done, got {key!r}")
         now, number = time.monotonic(), self._next_number
@@ -113,7 +113,7 @@ class Worker:
         return job
 
     def forget(self, number: int, future: Future[torch.Tensor]) -> None:
-        """Free the place of a job whose future is done, by whomever."""
+        """Free the place of a job whose future is done."""
         cancelled = future.cancelled()
         failed = not cancelled and future.exception() is not None
         with self._changed:  # in which no future is asked, as each has a lock of its own
@@ -129,7 +129,7 @@ class Worker:
             future.set_running_or_notify_cancel()
 
     def shut(self, cancel: bool = False) -> None:
-        """Take no more jobs, and maybe cancel those there are; does not wait."""
+        """Take no more jobs, and cancel the present ones if asked to. Does not wait."""
         if self.is_forked():
             return
         with self._changed:
@@ -141,12 +141,12 @@ class Worker:
                 stack.callback(job.future.cancel)
 
     def waiting_now(self) -> list[Job]:
-        """Jobs that no batch has, the oldest first."""
+        """Jobs that are in no batch, the oldest first."""
         with self._changed:
             return self.waiting.all()
 
     def between_stages(self, task: Callable[[], Made], timeout: float | None) -> Made:
-        """What a task returns that the thread does between two network calls."""
+        """Have the thread do a task between two network calls, and return its result."""
         done: Future[Made] = Future()
         with self._changed:
             if self._ended:
@@ -192,7 +192,7 @@ class Worker:
             self._die(error)
 
     def _awaited(self) -> bool:
-        """Wait until there is something to do; False if there never will be."""
+        """Wait until there is something to do. False if nothing can come any more."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._tasks or self.batches.turns or not self._open)
             self._ended = not self._jobs and not self._tasks and not self._open
@@ -209,11 +209,11 @@ class Worker:
                     done.set_exception(error)
 
     def take_over(self, held: Saved) -> dict[str | int, SampleFuture]:
-        """Go on with what another server has left; a task of `between_stages`.
+        """Continue what another server has left; a task for `between_stages`.
 
         Raises:
             TypeError: If something of it has the wrong type.
-            ValueError: If it is nothing that a server like this one could leave.
+            ValueError: If a server like this one could not have left it.
         """
         jobs: list[Job] = []
         if sum(len(each.keys) for each in held.begun) + len(held.waiting) > self._most_jobs:
@@ -237,7 +237,7 @@ class Worker:
             self._end(job, TimeoutError(f"the deadline of {job.expires - job.since:g} seconds passed in the queue"))
 
     def _admit_one(self) -> bool:
-        """Take in the next job, if one is to be; whether one was."""
+        """Let the next job begin, if there is one. Returns whether there was."""
         with self._changed:
             job = self._next()
             if job is None:
@@ -252,7 +252,7 @@ class Worker:
         return True
 
     def _next(self) -> Job | None:
-        """The job that begins now: the oldest if its patience is at an end, else the first if a call has room."""
+        """The job that begins now: the oldest if its patience is over, else the first if a call has room."""
         if not len(self.waiting):
             return None
         oldest = self.waiting.oldest()
@@ -271,7 +271,7 @@ class Worker:
             self._end(job, outcome)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
-        """Give a future what it is for, unless it was cancelled, or somebody else has done so."""
+        """Give a future its sample or error, unless it is cancelled or done already."""
         with self._changed:
             told, job.told = job.told, True
         future = job.future

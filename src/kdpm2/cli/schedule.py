@@ -49,10 +49,10 @@ def schedule(
     *,
     options: Mapping[str, Any],
 ) -> None:
-    """Print the stages of a run: what the network is conditioned on, the noise it sees, where a step goes.
+    """Print what a run does: the timestep and noise level of each network call, and where each step goes.
 
-    A step starts at sigma, goes down by way of its midpoint, and adds the noise called up. Without --pipeline the model
-    is that of the scheduler's defaults, 1,000 linear betas.
+    A step starts at sigma, goes down by way of its midpoint, and then adds noise of size up. Without --pipeline the
+    schedule is that of the scheduler's defaults, 1,000 linear betas.
     """
     if plot is not None:
         check("--plot", plot, [".png", ".svg", ".pdf"], force)

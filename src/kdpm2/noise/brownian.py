@@ -20,7 +20,7 @@ class OnPath(Noise):
     """The noise of steps along one path.
 
     Args:
-        path: From 0 to the largest noise level of the model, so it does not depend on the number of steps.
+        path: A path from 0 to the largest noise level of the model. So it does not depend on the number of steps.
         sigmas: Shape (N+1,): where the steps start, and the end.
     """
 
@@ -48,7 +48,7 @@ class OnPath(Noise):
         return bool(self.path.shape == like.shape)
 
     def draw(self, step: int, like: torch.Tensor) -> torch.Tensor:
-        """What the path does between the step's two noise levels."""
+        """The change of the path between the step's two noise levels."""
         return self.path(self.sigmas[step], self.sigmas[step + 1]).to(like.device, like.dtype)
 
     def state(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class OnPath(Noise):
 
     @classmethod
     def of_state(cls, state: dict[str, Any], like: torch.Tensor) -> "OnPath":
-        """The same path, which its seeds and its end say."""
+        """The same path, from its seeds and its end."""
         if not like.numel():
             dtype = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
             like = torch.empty(state["shape"], dtype=dtype, device=like.device)
@@ -76,8 +76,8 @@ class Brownian:
         like: A tensor with the shape, dtype and device of a sample.
         sigma_min: Low end of the path, at least 0.
         sigma_max: High end of the path.
-        seeds: One for the batch, or one for each sample, which then does not depend on its neighbours; a new one if
-            None.
+        seeds: One for the batch, or one for each sample, so a sample does not depend on its neighbours. None for a new
+            one.
 
     Raises:
         TypeError: If `seeds` is or holds something else.
@@ -121,7 +121,7 @@ class Brownian:
         return {name: value for name, value in self.__dict__.items() if name != "_trees"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """The seeds say it all: what torchsde keeps of its tree is a cache, and cannot be copied."""
+        """The seeds are the whole state. What torchsde keeps of its tree is a cache, which cannot be copied."""
         self.__dict__.update(state)
         self._trees = self._grown()
 
@@ -129,8 +129,7 @@ class Brownian:
         """The noise of the step from `sigma` to `sigma_next`, like the tensor given at construction.
 
         Raises:
-            ValueError: If one of them is not on the path, or they are less than 1e-6 apart, which is as closely as the
-                path is known.
+            ValueError: If one of them is not on the path, or they are less than 1e-6 apart, the resolution of the path.
         """
         sigma, sigma_next = _check.finite("sigma", sigma), _check.finite("sigma_next", sigma_next)
         start, end = round(sigma, _DIGITS), round(sigma_next, _DIGITS)

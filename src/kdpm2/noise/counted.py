@@ -44,7 +44,7 @@ class Philox(Noise):
         return noise.to(torch.promote_types(like.dtype, noise.dtype))
 
     def state(self) -> dict[str, Any]:
-        """The seeds: there is nothing else."""
+        """The seeds. There is no other state."""
         return {"seeds": self.seeds}
 
     @classmethod

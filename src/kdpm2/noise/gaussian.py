@@ -30,7 +30,7 @@ class Gaussian(Noise):
 
     @classmethod
     def of(cls, seeds: Seeds, table: StageTable, like: torch.Tensor) -> "Gaussian":
-        """From generators on the CPU, whose numbers are the same everywhere; torch's global one for None."""
+        """From generators on the CPU, whose numbers are the same everywhere. None for torch's global one."""
         return cls(seeded(seeds))
 
     @classmethod
@@ -51,7 +51,7 @@ class Gaussian(Noise):
 
     @classmethod
     def of_state(cls, state: dict[str, Any], like: torch.Tensor) -> "Gaussian":
-        """From generators in these states; torch's global one is set to its own."""
+        """From generators in these states. If it was torch's global generator, that one is set to its state."""
         if "global" in state:
             torch.set_rng_state(state["global"])
             for device in sorted(state.keys() - {"global"}):
@@ -72,9 +72,9 @@ def gaussian(
     """Standard normal noise.
 
     Args:
-        shape: Shape of the batch, samples along the first dimension.
-        dtype: A floating-point dtype; the draw itself is made in it.
-        device: Where the result is to be.
+        shape: Shape of the batch. The first dimension counts the samples.
+        dtype: A floating-point dtype. The noise is drawn in it.
+        device: The device of the result.
         generator: One for the batch, a list with one for each sample, or None for torch's global generator.
 
     Raises:
@@ -86,7 +86,7 @@ def gaussian(
 
 
 def gaussian_like(like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
-    """`gaussian` with the shape, dtype and device of a dense floating-point tensor, which are not checked again."""
+    """`gaussian` with the shape, dtype and device of a dense floating-point tensor. They are not checked."""
     # To spell the three out costs torch a microsecond, as much as a small sample's numbers.
     if generator is None:
         return torch.randn_like(like, memory_format=torch.contiguous_format)

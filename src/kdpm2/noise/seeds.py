@@ -41,7 +41,7 @@ def checked_seeds(name: str, seeds: Any) -> int | list[int] | None:
 
 
 def generator_of(seed: int) -> torch.Generator:
-    """A generator on the CPU for a seed of 64 bits: that of `manual_seed` if it has at most 32."""
+    """A generator on the CPU for a seed of 64 bits. Up to 32 bits it is the one that `manual_seed` makes."""
     generator = torch.Generator(device="cpu").manual_seed(seed)
     if seed >= _COUNTED_BY_TORCH:
         words = np.random.RandomState([seed % 2**32, seed // 2**32]).get_state(legacy=False)["state"]["key"]
@@ -52,7 +52,7 @@ def generator_of(seed: int) -> torch.Generator:
 
 
 def seeded(seeds: Seeds) -> Generators:
-    """Generators on the CPU for the noise of steps: one for a seed, one a sample for a list, None for None.
+    """Generators on the CPU for the noise of steps: one for a seed, a list for a list, None for None.
 
     The numbers differ from those of a generator with that seed. Such a generator usually makes the initial sample, and
     the first step would otherwise add the same noise again.
@@ -70,7 +70,7 @@ def _of_steps(seed: int) -> torch.Generator:
 
 
 def drawn_seeds(generator: Generators, shape: Sequence[int] = ()) -> int | list[int]:
-    """One new seed from each generator for a batch of `shape`: an int if it is one for the batch.
+    """One new seed from each generator for a batch of `shape`; an int if there is one generator for the batch.
 
     Raises:
         TypeError: If `generator` is or holds something else.

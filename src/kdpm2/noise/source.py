@@ -42,8 +42,8 @@ class Noise(Source):
         """The noise of a run.
 
         Args:
-            seeds: One for the batch, or one for each sample, which then does not depend on its neighbours; None for a
-                new one, or torch's global generator.
+            seeds: One for the batch, or one for each sample, so a sample does not depend on its neighbours. None for a
+                new one, or for torch's global generator.
             table: The run's stages.
             like: Shape (B, ...): a tensor with the shape, dtype and device of the samples.
         """
@@ -64,12 +64,12 @@ class Noise(Source):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Where it stands: numbers, lists of numbers and tensors, from which `of_state` goes on."""
+        """The state: numbers, lists of numbers and tensors, from which `of_state` continues."""
 
     @classmethod
     @abstractmethod
     def of_state(cls, state: dict[str, Any], like: torch.Tensor) -> "Noise":
-        """The noise that goes on where another stood when `state` was taken.
+        """The noise that continues where another one stood when its `state` was taken.
 
         `like` is as in `of`, or a tensor without elements if the samples are not known yet.
         """

@@ -110,7 +110,7 @@ def discrete(
             not used.
         rescale_betas_zero_snr: Whether to stretch the schedule to end in pure noise (Algorithm 1 of Lin et al.).
         continuous: Whether the network is conditioned on log(σ)/4 rather than on the timestep.
-        snr_shift_scale: s, above 0, by which the signal-to-noise ratio is divided before that, as CogVideoX's is:
+        snr_shift_scale: s, above 0. The signal-to-noise ratio is divided by it before the stretch, as in CogVideoX:
             :math:`\bar\alpha / (s + (1-s)\,\bar\alpha)` (https://arxiv.org/abs/2408.06072).
 
     Raises:
@@ -144,7 +144,7 @@ def discrete(
 
 
 def from_alphas_cumprod(alphas_cumprod: ArrayLike, continuous: bool = False) -> VariancePreserving:
-    r"""The noise schedule of a model that holds its :math:`\bar\alpha_t`, as those of CompVis and k-diffusion do.
+    r"""The noise schedule of a model from its :math:`\bar\alpha_t`, which models of CompVis and k-diffusion hold.
 
     Args:
         alphas_cumprod: Shape (T,), decreasing strictly between 1 and 0.

@@ -57,7 +57,7 @@ class Coordinates(ABC):
         """The triple (down, up, ratio) of steps from `sigma` to `following`, each of shape (N,)."""
 
     def warped(self, sigmas: Floats, shift: float, shift_terminal: float | None) -> Floats:
-        """Noise levels, shifted towards noise and stretched to their end; as they are where none are shifted."""
+        """Noise levels, shifted towards noise and stretched to their end. Unchanged if nothing is shifted."""
         return sigmas
 
 

@@ -21,8 +21,8 @@ class Spaced(NamedTuple):
         spacing: One of `kdpm2.timestep_spacing.TIMESTEP_SPACINGS`.
         offset: Added to "leading" timesteps.
         limit: How many of the trained timesteps may be used; None for all.
-        shift: Of a flow's sigmas; None for that of its training.
-        shift_terminal: Last sigma of a flow, stretched to.
+        shift: Shift of a flow's sigmas. None for the shift of its training.
+        shift_terminal: The last sigma of a flow after the stretch.
         visited: True if the run visits these levels. False if only their ends are used, for a curve.
     """
 
@@ -41,7 +41,7 @@ class NoiseSchedule(ABC):
 
     Attributes:
         named: What a model of the family is called in a message.
-        predictions: For each prediction type the affine map of `kdpm2.prediction` that it is.
+        predictions: For each prediction type, its affine map from `kdpm2.prediction`.
         sigma_data: Standard deviation of the data for which the network's input is scaled.
         default_curve: The curve of `kdpm2.curves` that is used if none is chosen.
         starts_with_data: Whether `init_noise_sigma` includes the standard deviation of the data.
@@ -73,7 +73,7 @@ class NoiseSchedule(ABC):
 
     @property
     def shift(self) -> float | None:
-        """How far a flow's trained noise levels are shifted towards noise; None for a model without."""
+        """How far a flow's trained noise levels are shifted towards noise; None for other models."""
         return None
 
     @property
@@ -92,7 +92,7 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def timestep(self, sigma: ArrayLike) -> Floats:
-        """What the network is conditioned on at each positive noise level."""
+        """The network's timestep at each positive noise level."""
 
     @property
     def largest(self) -> float:

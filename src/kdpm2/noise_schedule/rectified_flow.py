@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RectifiedFlow(NoiseSchedule):
-    """A flow-matching model, as Stable Diffusion 3 and Flux are.
+    """A flow-matching model, such as Stable Diffusion 3 and Flux.
 
     Args:
         num_train_timesteps: T, at least 1; the network is conditioned on σ·T.

@@ -1,14 +1,14 @@
-"""What programs read off a scheduler and write to it, beside the loop itself.
+"""The attributes of a scheduler that programs read and write outside the loop.
 
 The tensors are `_buffers.Buffer`s. An edit of one takes effect where it has a meaning:
 
 ==========================  =========================================================================================
 `sigmas`                    the levels that the run visits, from the next call on; timesteps stay what they were
-`timesteps`                 by what a loop says where it stands: a part of the schedule, or as many other timesteps
+`timesteps`                 what a loop passes to say where it stands: a part of the schedule, or as many other values
 `betas`, `alphas_cumprod`   what the model was trained on, from the next `set_timesteps` on
 ==========================  =========================================================================================
 
-Others follow from these; an edit of one is refused, in words, by the next call that needs it.
+Other tensors follow from these. If one of them is edited, the next call that needs it raises ValueError.
 """
 
 import math
@@ -62,9 +62,10 @@ class Attributes(Configured):
 
     @Buffer
     def sigmas(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: σ₀, then each sigma to the end, 0, twice, and the end once more.
+        """Shape (2N+2,), float32: the first sigma once, each later one twice, and the end, 0, three times.
 
-        For a flow, shape (S+1,): the level of each stage, midpoints included, and the end.
+        This is diffusers' layout. For a flow, shape (S+1,): the noise level of each stage, including midpoints, and the
+        end.
         """
         table = self._table
         if self._shows_stages:
@@ -73,7 +74,7 @@ class Attributes(Configured):
 
     @property
     def _is_flow(self) -> bool:
-        """Whether programs take the scheduler for one of diffusers' flow-matching ones."""
+        """Whether programs treat the scheduler as one of diffusers' flow-matching schedulers."""
         return self._schedule.flow
 
     @property
@@ -86,7 +87,7 @@ class Attributes(Configured):
 
     @Buffer
     def betas(self) -> torch.Tensor:
-        """Shape (T,), float32: variance added by each training timestep; AttributeError for a model without."""
+        """Shape (T,), float32: variance that each training timestep adds. AttributeError if the model has none."""
         return torch.tensor(self._variance_preserving("betas").betas, device="cpu")
 
     @Buffer
@@ -179,7 +180,7 @@ class Attributes(Configured):
         return int(self.config.num_train_timesteps)
 
     def set_shift(self, shift: float) -> None:
-        """Set the shift of a flow's sigmas, from the next `set_timesteps` on.
+        """Set the shift of a flow's sigmas. It counts from the next `set_timesteps` on.
 
         Raises:
             TypeError: If `shift` is no number.
@@ -190,9 +191,9 @@ class Attributes(Configured):
         self.register_to_config(flow_shift=_check.positive("shift", shift))
 
     def time_shift(self, mu: float, sigma: float, t: Any) -> Any:
-        """A flow's noise levels `t`, in (0, 1], shifted by `mu`, as pipelines call it; `sigma` is mostly 1.
+        """A flow's noise levels `t`, in (0, 1], shifted by `mu`. Pipelines call this, mostly with `sigma` 1.
 
-        That is s / (s + (1/t - 1)^sigma), where s is exp(mu), or mu itself with `time_shift_type="linear"`.
+        The result is s / (s + (1/t - 1)^sigma). Here s is exp(mu), or mu itself with `time_shift_type="linear"`.
         """
         shift = mu if self.config.time_shift_type == "linear" else math.exp(mu)
         return shift / (shift + (1 / t - 1) ** sigma)
@@ -221,7 +222,7 @@ class Attributes(Configured):
         )
 
     def _look(self) -> None:
-        """See to what a program has changed since the last call."""
+        """Let what a program has changed since the last call take effect."""
         if self.timesteps is not self._which.timesteps:
             self._use_timesteps()
         if self._watched:
@@ -253,7 +254,7 @@ class Attributes(Configured):
             _refuse(next(iter(found)))
 
     def _use_sigmas(self, held: Any) -> None:
-        """Let the run visit the levels in `sigmas`, which are laid out as shown, or one a step and the end."""
+        """Let the run visit the levels in `sigmas`, in the attribute's layout, or one for each step and the end."""
         table, shown = self._table, type(self).sigmas.made(self)
         try:
             levels = held.detach().to("cpu", torch.float64).numpy()
@@ -286,7 +287,7 @@ class Attributes(Configured):
             forget(self, OF_TABLE)
 
     def _remade(self, sigmas: NDArray[np.float64]) -> StageTable:
-        """The table between other sigmas, or of other options, for a network that is told the same timesteps."""
+        """The table for other sigmas or other options. The network is told the same timesteps."""
         table = self._table
         made = self._solver(ToldSteps(sigmas, table.stage_timesteps[table.first_stage]))
         if self._in_variance_preserving:
@@ -305,7 +306,7 @@ class Attributes(Configured):
                 raise
 
     def _use_timesteps(self) -> None:
-        """Take the tensor that a program has put in `timesteps` for that by which a loop says where it stands."""
+        """From now on, look up a loop's timesteps in the tensor that a program has assigned to `timesteps`."""
         held, which, told = self.timesteps, self._which, self._table.stage_timesteps.astype(np.float32)
         if not isinstance(held, torch.Tensor) or held.ndim != 1 or not len(held):
             _refuse("timesteps")
@@ -323,7 +324,7 @@ class Attributes(Configured):
 
 
 def doubled(per_step: NDArray[np.float64]) -> torch.Tensor:
-    """Values of the steps in the layout in which diffusers holds them for its stages."""
+    """Values of the steps, in diffusers' layout for its stages."""
     held = np.concatenate([per_step[:1], np.repeat(per_step[1:], 2), per_step[-1:]])
     return torch.from_numpy(held.astype(np.float32))
 

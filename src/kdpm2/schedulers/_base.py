@@ -1,13 +1,13 @@
 """What the drop-in schedulers share: the interface of diffusers' classes. The mathematics is in `kdpm2.table`.
 
-`set_timesteps` makes a table of the options, and `scale_model_input` and `step` take a run along it, a stage a call. A
-run begins at `begin_index` if one was set, else at the timestep given to its first call. From then on the stage counts
-up by itself, and every call's timestep has to be that of the stage: `_which_stage` says how it is read. After the last
-stage all is forgotten, and the next call begins a new run.
+`set_timesteps` makes a table from the options. `scale_model_input` and `step` take a run along the table, one stage for
+each call. A run begins at `begin_index` if one was set, else at the timestep of its first call. From then on the
+scheduler counts the stages itself. The timestep of each call must be that of the stage; `_which_stage` says how it is
+read. After the last stage the run is forgotten, and the next call begins a new one.
 
-A run belongs to the schedule that it began with. Of two loops that share a scheduler, each with its own
-`set_timesteps`, one is refused: its timesteps are of a schedule that was replaced. Where loops hold copies or numbers,
-that is seen by their order alone, and not always. Give each loop its own scheduler.
+A run belongs to the schedule that it began with. If two loops share a scheduler and each calls `set_timesteps`, one of
+them gets an error, because its timesteps belong to a schedule that was replaced. If the loops pass copies or numbers,
+only the order of the timesteps can show this, and sometimes it does not. So give each loop its own scheduler.
 """
 
 import threading
@@ -42,7 +42,7 @@ from kdpm2.table import StageTable, variance_preserving
 
 @dataclass
 class KDPM2SchedulerOutput(BaseOutput):
-    """What a stage returns: tensors, or arrays if arrays were given, like the sample.
+    """What `step` returns: tensors, or arrays if the sample was an array.
 
     Attributes:
         prev_sample: The sample after the stage, which the next stage reads.
@@ -54,17 +54,17 @@ class KDPM2SchedulerOutput(BaseOutput):
 
 
 class _Locked:
-    """One call at a time may change a run; a lock cannot be copied, and stands outside of what is."""
+    """The lock that lets one call at a time change a run. It is kept apart, because a lock cannot be copied."""
 
     __slots__ = ("_lock",)
 
 
 class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locked):
-    """The loop's side of both schedulers, and their options; how a stage is made of them is `_solver`'s to say.
+    """What both schedulers share: the methods that a loop calls, and the options. `_solver` makes the table.
 
-    A class of ours explains its options in its own docstring, from `_explained`.
+    The docstring of each class explains its options, in the words of `_explained`.
 
-    `docs/options.md` says more of each.
+    `docs/options.md` says more about each.
     """
 
     _compatibles: ClassVar = [
@@ -78,7 +78,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
     num_inference_steps: int
 
     def _set_up(self) -> None:
-        """Set the schedule of the trained model, and the run that visits every timestep of it."""
+        """Set the schedule of the trained model, and a run that visits every trained timestep."""
         self._lock = threading.Lock()
         self._warned: set[str] = set()
         self._seeds: Seeds = None
@@ -125,22 +125,24 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         timesteps: Sequence[float] | NDArray[Any] | None = None,
         mu: float | None = None,
     ) -> None:
-        """Set the schedule of the runs to come, of N steps in 2N-1 stages, and forget the run in progress.
+        """Set the noise levels of the runs to come: N steps in 2N-1 stages. A run in progress is forgotten.
 
-        The configuration is read anew: what was changed in it takes effect now.
+        The configuration is read again, so changes of it take effect now.
 
         Args:
-            num_inference_steps: N, at least 1; may be None if `sigmas` or `timesteps` is given, which say how many
-                steps there are.
-            device: Where `self.timesteps` is to be.
-            num_train_timesteps: Use only the first so many trained timesteps; all if None. For models with betas.
-            sigmas: Where the steps start, strictly decreasing, with or without the final 0. A flow's are then shifted
-                and stretched, and its curve joins their ends. Other options of the noise levels play no part, but for
-                `final_sigmas_type`: with "sigma_min" the run ends at the last one given. Or a `kdpm2.table.StageTable`:
-                any sampler, taken as it is.
-            timesteps: The same as timesteps, taken as they are. Together with sigmas, what the network is told where
-                each step starts; between the starts it is interpolated.
-            mu: The shift of a flow with `use_dynamic_shifting`, which needs it; without, it plays no part.
+            num_inference_steps: N, at least 1. It may be None if `sigmas` or `timesteps` are given, because these say
+                how many steps there are.
+            device: The device of `self.timesteps`.
+            num_train_timesteps: Use only this many of the trained timesteps, from the first on. None for all. Only for
+                models with betas.
+            sigmas: Where the steps start, strictly decreasing, with or without the final 0. The sigmas of a flow are
+                then shifted and stretched, and a curve, if one is chosen, joins the first and the last. Other options
+                of the noise levels have no effect, except `final_sigmas_type`: with "sigma_min" the run ends at the
+                last sigma given. A `kdpm2.table.StageTable` may be given instead. It is any sampler, and is used
+                unchanged.
+            timesteps: Where the steps start, as timesteps, used unchanged. If `sigmas` are given too, the network is
+                told these timesteps at the starts. Between two starts they are interpolated.
+            mu: The shift of a flow with `use_dynamic_shifting`, which needs it. Without that option it has no effect.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -198,7 +200,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         self._lock = threading.Lock()
 
     def __copy__(self) -> "KDPM2Scheduler":
-        """A scheduler in the same state, which goes on by itself, with noise of its own."""
+        """An independent copy in the same state, with its own noise."""
         made = self.__class__.__new__(self.__class__)
         own = {name: copy(self.__dict__[name]) for name in ("_which", "_warned")}
         own["_run"] = self._run._replace(noise=deepcopy(self._run.noise))
@@ -206,7 +208,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         return made
 
     def set_begin_index(self, begin_index: int = 0) -> None:
-        """Begin the next run at stage `begin_index` of the 2N-1, whatever timestep its first call is given.
+        """Begin the next run at stage `begin_index` of the 2N-1. The timestep of its first call then does not matter.
 
         Raises:
             TypeError: If `begin_index` is no integer.
@@ -216,18 +218,18 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
 
     @classmethod
     def _get_compatibles(cls) -> list[type]:
-        """The compatible classes of diffusers, which its own look-up finds, and this one, which it cannot know."""
+        """The compatible classes of diffusers, which diffusers finds itself, and this one, which it does not know."""
         return [*super()._get_compatibles(), cls]
 
     def index_for_timestep(self, timestep: Timestep, schedule_timesteps: torch.Tensor | None = None) -> int:
         """The stage of a timestep.
 
         Args:
-            timestep: A number, or a tensor of one element; a view of `timesteps` is located by its place there.
-            schedule_timesteps: The timesteps to search, laid out like `timesteps`, which is searched if None.
+            timestep: A number, or a tensor of one element. A view of `timesteps` is found by its place in memory.
+            schedule_timesteps: The timesteps to search, one for each stage. None searches `timesteps`.
 
         Returns:
-            The first match among the stages that start a step, else the first among the midpoints.
+            The first stage with this timestep that starts a step. If there is none, the first midpoint with it.
 
         Raises:
             TypeError: If `timestep` is neither a number nor a tensor of numbers.
@@ -242,7 +244,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         return indices[0]
 
     def _stage(self, timestep: Timestep) -> int:
-        """The stage that a call is about: where a run begins, or where it stands."""
+        """The stage of a call: where a run begins, or where it stands."""
         if self._watched or self.__dict__["timesteps"] is not self._which.timesteps:
             self._look()
         stage = self._run.stage
@@ -258,15 +260,15 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
 
         Args:
             sample: Any shape, floating point: a tensor or an array.
-            timestep: The current timestep; decides where a run begins if no `begin_index` was set.
+            timestep: The current timestep. It decides where a run begins if no `begin_index` was set.
 
         Returns:
             A new tensor or array like `sample`.
 
         Raises:
             TypeError: If `sample` is not a floating-point tensor or array.
-            ValueError: If a run begins and `timestep` is not in the schedule, or if it is that of another stage than
-                the run stands at.
+            ValueError: If a run begins and `timestep` is not in the schedule, or if a run is under way and `timestep`
+                is that of another stage.
         """
         if isinstance(sample, ARRAY):
             return self.scale_model_input(from_array("sample", sample), timestep).numpy()
@@ -330,7 +332,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         return result
 
     def _without_variance(self, model_output: Any, sample: Any) -> Any:
-        """The output without the variance that some models predict as well, in as many more channels."""
+        """The network's output without the variance. Some models predict the variance in additional channels."""
         learned = str(self.config.get("variance_type")).startswith("learned")
         if learned and isinstance(model_output, torch.Tensor) and isinstance(sample, torch.Tensor) and sample.ndim > 1:
             channels = sample.shape[1]

@@ -1,8 +1,8 @@
 """Tensors of a scheduler that programs read, move to a device, assign and edit.
 
 diffusers' classes keep `sigmas`, `betas` and the like as plain tensors. Here they are made from the table or from the
-model when they are first read, and what a program does to them is noticed when they are next needed: the values they
-had already, on whatever device, are no change; others are an edit, which takes effect, or is refused by name.
+model when they are first read. What a program does to them is noticed when they are next needed. The same values, on
+any device, are no change. Other values are an edit. It takes effect, or an error names the attribute.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ import torch
 
 
 class Seen(NamedTuple):
-    """A tensor as it was last looked at; its version is None where torch counts no changes."""
+    """A tensor as it was when last looked at. Its version is None if torch counts no changes of it."""
 
     tensor: Any
     version: int | None
@@ -31,7 +31,7 @@ _NEVER_LOOKED_AT = Seen(object(), None)
 
 
 class Buffer:
-    """A tensor that is an attribute of a scheduler, made by `make` where a program has not put one there.
+    """A tensor that is an attribute of a scheduler. `make` makes it unless a program has assigned one.
 
     Args:
         make: The tensor from the scheduler, float32 and on the CPU; AttributeError where there is none.
@@ -49,7 +49,7 @@ class Buffer:
     @overload
     def __get__(self, scheduler: object, owner: type) -> torch.Tensor: ...
     def __get__(self, scheduler: Any, owner: type) -> Any:
-        """The tensor that was put there, or a new one, which is then kept."""
+        """The tensor that was assigned, or a new one, which is then kept."""
         if scheduler is None:
             return self
         held = scheduler.__dict__
@@ -60,7 +60,7 @@ class Buffer:
         return held[self._name]
 
     def __set__(self, scheduler: Any, value: Any) -> None:
-        """Put a tensor there; what it means is worked out when it is next needed."""
+        """Keep the assigned tensor. What it means is found out when it is next needed."""
         scheduler.__dict__[self._name] = value
         watched(scheduler).setdefault(self._name, _NEVER_LOOKED_AT)
 
@@ -90,7 +90,7 @@ def keep(scheduler: Any, name: str, tensor: torch.Tensor, names: Iterable[str]) 
 
 
 def edits(scheduler: Any, names: Iterable[str], closely: bool = False) -> dict[str, Any]:
-    """Of these buffers, those that hold other values than they were made with.
+    """Those of these buffers that no longer hold the values they were made with.
 
     Torch counts no edits made through NumPy; `closely` compares the values of all that are on the CPU.
     """
@@ -107,7 +107,7 @@ def edits(scheduler: Any, names: Iterable[str], closely: bool = False) -> dict[s
 
 
 def _same_values(current: Any, buffer: Buffer, scheduler: Any) -> bool:
-    """Whether a tensor holds what the buffer was made with, but for the rounding of its dtype."""
+    """Whether a tensor holds the values that the buffer was made with, except for rounding to its dtype."""
     try:
         made = buffer.made(scheduler)
     except AttributeError:  # there is none

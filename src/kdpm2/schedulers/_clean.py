@@ -1,10 +1,10 @@
-r"""Options that change the clean sample before a stage uses it, as models of pixels are mostly sampled.
+r"""Options that change the clean sample before a stage uses it. Models of pixels are often sampled so.
 
-*Clipping* keeps it within :math:`\pm r`. *Dynamic thresholding* of a sample takes for s the quantile p of its absolute
-values, no less than 1 and no more than a largest value, and makes it :math:`\mathrm{clip}(\hat x_0, -s, s) / s`.
+*Clipping* keeps it within :math:`\pm r`. *Dynamic thresholding* sets s to the quantile p of the sample's absolute
+values, but at least to 1 and at most to a largest value. The sample becomes :math:`\mathrm{clip}(\hat x_0, -s, s) / s`.
 
-Either way a stage is no longer linear in the network's output. It is made from the changed clean sample, by the row of
-a network that predicts it.
+In both cases a stage is no longer linear in the network's output. It is made from the changed clean sample, with the
+row for a network that predicts the clean sample.
 
 References:
     | Denoising Diffusion Probabilistic Models (Ho et al., 2020), whose samplers clip: https://arxiv.org/abs/2006.11239

@@ -1,7 +1,7 @@
 """How a scheduler is made from a configuration, and how its options are read from one.
 
-A configuration counts when it is read: the options of a run are those that stand in `config` when `set_timesteps` is
-called, however they came there, and an edit is saved with the rest.
+The options of a run are those that `config` holds when `set_timesteps` is called. It does not matter how they came
+there. Edits are saved with the rest.
 """
 
 import inspect
@@ -35,7 +35,7 @@ def defaults_of(cls: type) -> dict[str, Any]:
 
 
 class Configured(ConfigMixin):
-    """What a scheduler has to do with its configuration."""
+    """How a scheduler handles its configuration."""
 
     @classmethod
     def from_config(
@@ -43,18 +43,18 @@ class Configured(ConfigMixin):
     ) -> "Self | tuple[Self, dict[str, Any]]":
         """A scheduler from the configuration of this one or of another.
 
-        Those of diffusers' schedulers for models with betas, flow matching models and EDM models are put into the
-        words of ours. What changes pictures and is left out is warned of.
+        The configurations of diffusers' schedulers for models with betas, flow models and EDM models are translated. If
+        something that changes pictures is left out, a warning names it.
 
         Args:
             config: A scheduler's `config`, or what its JSON file holds.
-            return_unused_kwargs: Whether to return a pair, with what was not used.
-            kwargs: Options to be set instead of what the configuration says. Unknown ones are ignored with a warning.
+            return_unused_kwargs: Whether to return a pair: the scheduler, and the keywords that were not used.
+            kwargs: Options that replace those of the configuration. Unknown ones are ignored with a warning.
 
         Raises:
             TypeError: If an option has the wrong type.
-            ValueError: If an option is out of range, or contradicts another, or the configuration is that of a
-                scheduler for other models.
+            ValueError: If an option is out of range, or contradicts another, or the configuration is for models that
+                these samplers cannot serve.
         """
         words: Any = config
         if config is not None and not isinstance(config, (Mapping, str, os.PathLike)):
@@ -75,11 +75,11 @@ class Configured(ConfigMixin):
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """What a configuration file holds, from diffusers' arguments.
+        """The content of a configuration file. The arguments are those of diffusers.
 
         Raises:
             OSError: If there is no such file, or it is no JSON.
-            ValueError: If it is JSON beyond what Python reads, or holds something else than options.
+            ValueError: If it is JSON that Python cannot read, or holds anything but options.
         """
         try:
             loaded = super().load_config(*args, **kwargs)
@@ -104,14 +104,14 @@ class Configured(ConfigMixin):
 
     @classmethod
     def _defaults(cls) -> dict[str, Any]:
-        """The options of the class of ours that this one is or derives from, with their defaults."""
+        """The options, with their defaults, of the kdpm2 class that this one is or derives from."""
         raise NotImplementedError
 
     def register_to_config(self, **kwargs: Any) -> None:
         """Set options in the configuration; they count from the next `set_timesteps` on.
 
-        A subclass may have options that are called as ours are and mean something else: what its constructor does not
-        hand on to ours keeps the subclass's values, and is not read as ours.
+        A subclass may have an option of the same name with another meaning. If its constructor does not pass this
+        option on, it keeps the subclass's value, and this class does not read it.
         """
         left = kwargs.get("_use_default_values")
         held = self.__dict__.get("_internal_dict")
@@ -137,7 +137,7 @@ class Configured(ConfigMixin):
         return text
 
     def _note_edits(self) -> None:
-        """Take edits of the configuration's attributes into its items, which are saved and handed on."""
+        """Copy edits of the configuration's attributes into its items, which are saved and passed on."""
         config = self.config
         attributes = vars(config)
         changed = {

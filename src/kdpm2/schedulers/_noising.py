@@ -24,10 +24,10 @@ class Noising(Attributes):
     _seeds: Seeds
 
     def seed(self, seed: Seeds) -> None:
-        """Let every run draw its noise from this seed, where `step` is given no generator.
+        """Set the seed from which each run draws its noise if `step` gets no generator.
 
-        For pipelines that pass none, like those of Stable Diffusion 3 and Flux: each run with the same seed draws the
-        same noise, on every device. The initial sample is drawn by the pipeline, from its own generator.
+        This is for pipelines that pass no generator, like those of Stable Diffusion 3 and Flux. Each run then draws the
+        same noise, on every device. The pipeline still draws the initial sample from its own generator.
 
         Args:
             seed: An integer for the batch, one integer for each sample, or None for torch's global generator.
@@ -61,14 +61,16 @@ class Noising(Attributes):
     def add_noise(
         self, original_samples: ArrayOrTensor, noise: ArrayOrTensor, timesteps: torch.Tensor
     ) -> ArrayOrTensor:
-        """Noisy samples: original_samples + σ · noise, each at its own noise level; (1-σ) times those for a flow.
+        """Noisy samples, each at its own noise level σ.
+
+        They are original_samples + σ · noise. For a flow they are (1-σ) · original_samples + σ · noise.
 
         Args:
             original_samples: Shape (B, ...), floating point.
-            noise: A shape that broadcasts with it: standard normal noise.
-            timesteps: Shape (B,) or (1,): timesteps of the schedule; of equal ones in mid-run the nearest to where the
-                run stands. Once a `begin_index` is set their values play no part, as in diffusers: the noise is that
-                of the stage at which the run stands, or will begin.
+            noise: Standard normal noise, of a shape that broadcasts with the samples.
+            timesteps: Shape (B,) or (1,): timesteps of the schedule. If the schedule has equal timesteps, the one
+                nearest to where the run stands is meant. Once a `begin_index` is set, the values do not matter, as in
+                diffusers: the noise level is that of the stage at which the run stands or will begin.
 
         Returns:
             A new tensor or array like `original_samples`.
@@ -100,12 +102,12 @@ class Noising(Attributes):
         return update.noised(original_samples, noise, torch.from_numpy(level), torch.from_numpy(alpha))
 
     def scale_noise(self, sample: ArrayOrTensor, timestep: torch.Tensor, noise: ArrayOrTensor) -> ArrayOrTensor:
-        """The same as `add_noise`, as the pipelines of flow-matching models call it.
+        """The same as `add_noise`, under the name that the pipelines of flow models use.
 
         Args:
             sample: Shape (B, ...), floating point: clean samples.
             timestep: Shape (B,) or (1,), or one number: as `timesteps` of `add_noise`.
-            noise: A shape that broadcasts with the sample: standard normal noise.
+            noise: Standard normal noise, of a shape that broadcasts with the sample.
 
         Returns:
             A new tensor or array like `sample`.

@@ -1,4 +1,4 @@
-"""What a configuration says: of the model it was made for, of the sigmas to visit, and of the shift of a flow.
+"""What a configuration says about the model, about the sigmas to visit, and about the shift of a flow.
 
 Every function takes the options of a scheduler as attributes, and raises TypeError for a value of the wrong type,
 ValueError for one that is out of range or contradicts another.
@@ -98,7 +98,7 @@ def trained(options: Any) -> NoiseSchedule:
 
 
 def key_of_the_model(options: Any) -> tuple[Any, ...]:
-    """What `trained` depends on: it gives the same for options with an equal key."""
+    """What `trained` depends on. For options with equal keys it returns the same."""
 
     def by_value(value: Any) -> Any:
         return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
@@ -108,7 +108,7 @@ def key_of_the_model(options: Any) -> tuple[Any, ...]:
 
 
 def _check_unused_betas(options: Any) -> None:
-    """Options that play no part for this model are to have their types all the same; any number will do."""
+    """Check the types of options that have no effect for this model. Any number is accepted."""
     _check.finite("beta_start", options.beta_start)
     _check.finite("beta_end", options.beta_end)
     if not isinstance(options.beta_schedule, str):
@@ -117,7 +117,7 @@ def _check_unused_betas(options: Any) -> None:
 
 
 def _check_for_pipelines(options: Any) -> None:
-    """Options from which pipelines compute `mu`; None stands in some models' configurations."""
+    """Check the options from which pipelines compute `mu`. In some models' configurations they are None."""
     for name in ("base_shift", "max_shift"):
         if getattr(options, name) is not None:
             _check.finite(name, getattr(options, name))
@@ -135,7 +135,7 @@ def _is_one(value: object) -> bool:
 
 
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What NumPy, torch and other kinds of numbers in a configuration are to a JSON file."""
+    """Numbers of NumPy, torch and other kinds, as a JSON file can hold them."""
     changed: dict[str, Any] = {}
     for name, value in config.items():
         is_array = isinstance(value, np.ndarray) and value.ndim > 0  # which diffusers can write
@@ -147,7 +147,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spacing_options(options: Any) -> dict[str, Any]:
-    """The keyword arguments of `kdpm2.spacing.steps`, but for the number of steps and the shift of the run."""
+    """The keyword arguments of `kdpm2.spacing.steps`, except the number of steps and the shift of the run."""
     _check.flag("discard_next_to_last_sigma", options.discard_next_to_last_sigma)
     curve = _sigma_curve(options)
     ends = (options.sigma_min, options.sigma_max)
@@ -169,7 +169,7 @@ def spacing_options(options: Any) -> dict[str, Any]:
 
 
 def shift(options: Any, mu: float | None) -> float | None:
-    """The shift of a flow's sigmas for a run whose pipeline passes `mu`; None for that of the options."""
+    """The shift of a flow's sigmas if the pipeline passes `mu`; None for the shift of the options."""
     if not options.use_dynamic_shifting:
         if mu is not None:  # some pipelines pass it to every scheduler
             _check.finite("mu", mu)
@@ -185,7 +185,7 @@ def shift(options: Any, mu: float | None) -> float | None:
 
 
 def _sigma_curve(options: Any) -> str | None:
-    """The one curve that the options ask for, each in its way; None for none."""
+    """The curve that the options ask for; None if they ask for none."""
     chosen = {
         flag: name
         for flag, name in curves.FLAGS.items()

@@ -1,8 +1,9 @@
-"""How a loop holds its samples: as x0 + σ·n, which it scales for the network, or divided by √(1+σ²), which it does not.
+"""How a loop holds its samples: as x0 + σ·n, scaled for the network, or divided by √(1+σ²), never scaled.
 
-diffusers' KDPM2 holds the first, and so must the loop around it: multiply the initial noise by `init_noise_sigma`, give
-the network what `scale_model_input` returns, and step the sample from before that. Loops that were written for DDPM or
-DDIM hold the second, and do none of this. With `sample_space="variance_preserving"` the scheduler does as they do.
+diffusers' KDPM2 takes samples of the first kind. A loop around it multiplies the initial noise by `init_noise_sigma`,
+gives the network what `scale_model_input` returns, and passes the unscaled sample to `step`. Loops written for DDPM or
+DDIM hold samples of the second kind, and do none of this. With `sample_space="variance_preserving"` the scheduler works
+in such a loop.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def no_tensor() -> object:
 
 
 class InSampleSpace(Attributes):
-    """Which samples a run is given, and warnings of loops that mix them."""
+    """Which kind of samples a run gets, and the warnings for loops that mix the kinds."""
 
     is_scale_input_called = False
     """Whether `scale_model_input` was called since the schedule was set."""
@@ -44,7 +45,7 @@ class InSampleSpace(Attributes):
             logger.warning("%s: %s", type(self).__name__, message)
 
     def _check_scaled(self, stage: int, sample: torch.Tensor) -> None:
-        """See whether the loop scales what the network reads, and steps the sample from before that."""
+        """Check that the loop scales the network's input, and passes the unscaled sample to `step`."""
         if self.is_scale_input_called:
             self._warn(
                 "step was given the sample that scale_model_input returned, and the picture will be wrong: step "
@@ -63,7 +64,7 @@ class InSampleSpace(Attributes):
             )
 
     def _is_variance_preserving(self, sample: torch.Tensor) -> bool:
-        """Whether a run begins with noise of standard deviation 1, where noise of a far larger σ was due."""
+        """Whether a run begins with noise of standard deviation 1, although noise of a far larger σ is expected."""
         asked = self._options_of_run.sample_space is not None or not self._schedule.stepped_unscaled
         few = sample.numel() < _ENOUGH_TO_TELL or self._table.stage_sigmas[0] < _FAR_FROM_1
         if asked or few or sample.is_meta:
@@ -73,7 +74,7 @@ class InSampleSpace(Attributes):
         return bool(_LEAST < square**0.5 < _MOST and abs(mean) < _EVEN * square**0.5)
 
     def _hold_variance_preserving(self) -> None:
-        """Take the samples of this schedule's runs for variance-preserving ones."""
+        """Treat the samples of this schedule's runs as variance-preserving."""
         self._run = self._run._replace(table=variance_preserving(self._table))
         self._in_variance_preserving, self._scales_input = True, False
         self._never_scales = True  # from now on, so that no request of a service is taken otherwise

@@ -1,4 +1,4 @@
-"""What a scheduler is to someone who tries it out: it explains its options, says what it is, and hears `eta = 0`."""
+"""Help for someone who tries a scheduler out: it explains its options, says what it is, and warns of `eta = 0`."""
 
 import textwrap
 from collections.abc import Callable
@@ -20,17 +20,17 @@ _LINE = 116
 
 
 class Option:
-    """An option as an attribute: a program may keep a value there, and is told that no run reads it.
+    """An option as an attribute. A program may assign to it, but no run reads it, and a warning says so.
 
-    Some pipelines assign an `eta` or a `sigma_min` to every scheduler, for those that look at them there; so it cannot
-    count, or their pictures would be others than with diffusers' classes.
+    Some pipelines assign an `eta` or a `sigma_min` to every scheduler, because some schedulers read these there. If
+    they counted here, pictures would differ from those with diffusers' classes.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, scheduler: Any, owner: type) -> Any:
-        """What was assigned; diffusers knows what to say of one that was not."""
+        """What was assigned. If nothing was, diffusers raises its own error."""
         if scheduler is None:
             return self
         if self._name not in scheduler.__dict__:
@@ -38,7 +38,7 @@ class Option:
         return scheduler.__dict__[self._name]
 
     def __set__(self, scheduler: Any, value: Any) -> None:
-        """Keep the value; say where the option is set, unless it has that value already."""
+        """Keep the value. Unless the option has this value already, say where it is set."""
         scheduler.__dict__[self._name] = value
         # A subclass may have an attribute of its own that is called as an option of ours.
         plain = isinstance(value, (str, Real, type(None)))
@@ -55,7 +55,7 @@ class InSession(Attributes):
     """What help and a prompt show of a scheduler."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Explain the options of a class of ours, and notice where one is assigned."""
+        """Explain the options of a kdpm2 class, and notice when one is assigned."""
         super().__init_subclass__(**kwargs)
         if cls.__module__ != "kdpm2":
             return
@@ -87,7 +87,7 @@ class InSession(Attributes):
         )
 
     def _check_eta(self, eta: Any) -> None:
-        """Say where eta is set to whom has passed one to a pipeline: 0 is what pipelines pass of themselves."""
+        """Say where eta is set if a user has passed one to a pipeline. Pipelines pass 0 by themselves."""
         if _check.finite("eta", eta):
             self._warn(
                 f"eta={eta:g} of a pipeline's call plays no part: it is an option of the scheduler; "
@@ -123,7 +123,7 @@ def _listed(options: dict[str, Any]) -> str:
 
 
 def constructor(init: Callable[..., None]) -> Any:
-    """The constructor of a scheduler: what it is given is its configuration, and it knows what a typo meant."""
+    """The constructor of a scheduler. It stores its arguments as the configuration, and explains typos."""
     registered = register_to_config(init)
 
     @wraps(init)
@@ -138,7 +138,7 @@ def constructor(init: Callable[..., None]) -> Any:
         registered(self, *args, **kwargs)
 
     def made_by(scheduler: Any) -> type:
-        """The class whose constructor this is; that of a subclass may have other options."""
+        """The class whose constructor this is. The constructor of a subclass may have other options."""
         return next(cls for cls in type(scheduler).__mro__ if cls.__dict__.get("__init__") is made)
 
     return made

@@ -14,10 +14,11 @@ class Stoppable(Noising):
     """How a run is stopped, and goes on."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run stands, for `load_state_dict`; the loop's sample is for the caller to keep besides.
+        """Where the run stands, for `load_state_dict`. It does not include the loop's sample: keep that as well.
 
         Returns:
-            Numbers, words, lists, None, tensors and mappings of these, which `kdpm2.state.save` writes to a file.
+            A mapping of numbers, texts, lists, None, tensors and mappings of these. `kdpm2.state.save` writes it to a
+            file.
         """
         run = self._run
         names = {kind: name for name, kind in NOISES.items()}
@@ -32,15 +33,15 @@ class Stoppable(Noising):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the run stood when `state_dict` was taken, bit for bit.
+        """Continue, bit for bit, where the run stood when `state_dict` was called.
 
         Args:
-            state_dict: What that returned. This scheduler has the same configuration, and the same `set_timesteps` was
-                called.
+            state_dict: What `state_dict` returned. This scheduler must have the same configuration, and the same call
+                of `set_timesteps` must come first.
 
         Raises:
             TypeError: If it is no such mapping.
-            ValueError: If it is of a run along other steps. The scheduler is then unchanged.
+            ValueError: If it belongs to a run with other steps. The scheduler is then unchanged.
         """
         known = {"digest", "stage", "begin_index", "seeds", "anchor", "kind", "noise"}
         if not isinstance(state_dict, dict) or state_dict.keys() != known:

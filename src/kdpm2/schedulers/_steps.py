@@ -1,4 +1,4 @@
-"""The steps of a run, as `set_timesteps` is asked for them: of a number of steps, or of a caller's own noise levels.
+"""The steps of a run: from a number of steps, or from a caller's own noise levels.
 
 The functions raise TypeError for a value of the wrong type, ValueError for one that is out of range or contradicts
 another.
@@ -27,7 +27,7 @@ def spaced(schedule: NoiseSchedule, options: Any, count: Any, limit: int | None,
 def own(
     schedule: NoiseSchedule, options: Any, count: Any, limit: Any, sigmas: Any, timesteps: Any, mu: float | None
 ) -> Steps | StageTable:
-    """Steps at a caller's noise levels or timesteps, of which `count` says how many there are if it is not None."""
+    """Steps at a caller's noise levels or timesteps. If `count` is not None, there must be so many."""
     if limit is not None:
         raise ValueError(
             f"num_train_timesteps must be None with sigmas or timesteps of one's own, got {_check.shown(limit)}"

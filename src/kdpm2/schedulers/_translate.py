@@ -1,8 +1,8 @@
 """The configuration of another scheduler, in the words of ours: a pipeline's scheduler is then swapped by one line.
 
-A configuration says two things. What the *model* was trained on (betas, shift, what it predicts) holds for every
-solver, and so do the defaults of the class that the model came with. How the other *solver* was set up is not ours:
-where it ended, whether it clipped, or drew noise.
+A configuration says two things. The first is what the *model* was trained on: betas, shift, what it predicts. This
+holds for every solver, and so do the defaults of the class that the model came with. The second is how the other
+*solver* was set up: where it ended, whether it clipped, whether it drew noise. This is dropped.
 """
 
 import inspect
@@ -77,7 +77,7 @@ _LIMITS = ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"
 
 
 def translated(config: Mapping[str, Any], own: type, changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A configuration in the words of ours, with the caller's changes, and what a user has to be warned of.
+    """A configuration in the words of kdpm2, with the caller's changes, and what a user must be warned of.
 
     Args:
         config: A scheduler's configuration, or what its file holds.
@@ -85,8 +85,8 @@ def translated(config: Mapping[str, Any], own: type, changes: Mapping[str, Any])
         changes: Options that the caller sets instead, in our words.
 
     Raises:
-        TypeError: If the configuration has names that are no texts.
-        ValueError: If it is of a scheduler whose models these samplers do not know, or asks for what they cannot do.
+        TypeError: If a name in the configuration is not a text.
+        ValueError: If these samplers do not know the models of its scheduler, or cannot do what it asks for.
     """
     _check_names(config)
     # Edits of a configuration are attributes of it, while its items stay what they were.
@@ -141,10 +141,10 @@ def _is_own(name: str | None, own: type) -> bool:
 
 
 def _source(words: Mapping[str, Any], in_memory: bool) -> tuple[str | None, set[str]]:
-    """The class that a configuration is of, None if nobody can tell, and the options that are its own.
+    """The class of a configuration, or None if it cannot be known, and the options of that class.
 
-    One in memory names no class before it is saved. It has the options of its class first, and after those what was
-    kept of the configurations that it came from.
+    A configuration in memory does not name its class until it is saved. It has the options of its class first. After
+    these come options that were kept from earlier configurations.
     """
     options = [option for option in words if not option.startswith("_")]
     name = words.get("_class_name")
@@ -197,7 +197,7 @@ def _family(name: str | None, options: set[str], words: Mapping[str, Any], ours:
 
 
 def _with_defaults(name: str | None, words: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with what its class has by default for the model, and for what is left out."""
+    """The configuration, with the defaults of its class for everything that it leaves out."""
     parameters = {} if name is None or name in _OURS else _parameters(getattr(diffusers, name, None))
     theirs = {option: each.default for option, each in parameters.items()}
     kept = {*OF_THE_MODEL, *_OTHER_NAMES, *_LEFT_OUT}

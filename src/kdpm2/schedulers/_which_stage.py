@@ -3,15 +3,17 @@
 Loops tell a scheduler where they stand by a timestep. It is read in this order:
 
 1. A tensor that is a view of the schedule's own timesteps says its stage by its place in memory. Nothing is compared,
-   nothing is copied from a device, and equal timesteps are told apart.
-2. A number, or any other tensor on the CPU, is read. It has to be the timestep of the stage at which the run stands, or
-   that timestep rounded. Another is an error: the loop would go on with a wrong picture.
-3. A tensor on another device that is no view is not read in mid-run: to copy it back would make the device wait. There,
-   the run counts its stages. Only where a run begins, and in `add_noise` and `index_for_timestep`, it is read.
+   and nothing is copied from a device. Equal timesteps can be told apart in this way.
+2. A number, or any other tensor on the CPU, is read. It must be the timestep of the stage at which the run stands, or
+   that timestep rounded. Any other is an error, because the picture would be wrong.
+3. A tensor on another device that is no view is not read in mid-run, because copying it back would make the device
+   wait. The run then counts its stages. Such a tensor is read only where a run begins, and in `add_noise` and
+   `index_for_timestep`.
 
-Where a run begins, a timestep is looked up among the stages that start a step before the midpoints: at eta = 1 each
-midpoint has the sigma of the step that follows it, mostly its timestep too, and a run that continues an image starts
-with a step. Of equal timesteps within a run the one nearest to where the run stands is meant.
+Where a run begins, its timestep is searched among the stages that start a step first, and among the midpoints after
+that. The reason: at eta = 1 each midpoint has the sigma of the next step, and mostly its timestep, too. A run that
+continues an image starts with a step. If timesteps within a run are equal, the one nearest to where the run stands is
+meant.
 """
 
 from collections import deque
@@ -35,7 +37,7 @@ class WhichStage:
     Args:
         timesteps: Shape (S,): the timestep of each stage.
         starts_step: Shape (S,), bool: whether each stage of the whole schedule starts a step.
-        first: The stage of the first of them: a program may keep only the end of a schedule.
+        first: The stage of the first timestep. It is not 0 if a program keeps only the end of a schedule.
     """
 
     def __init__(self, timesteps: torch.Tensor, starts_step: NDArray[np.bool_], first: int = 0) -> None:
@@ -59,11 +61,11 @@ class WhichStage:
         self._find()  # a copy's memory is elsewhere
 
     def continues(self, before: "WhichStage") -> None:
-        """Be another form of the same timesteps, by which a run may go on."""
+        """Say that these are the same timesteps in another form, so a run may continue with them."""
         self._replaced.extend(before._replaced)
 
     def replaces(self, before: "WhichStage", stood: int | None) -> None:
-        """Take the place of another schedule, a run of which stood at this stage, or between two runs if None."""
+        """Replace another schedule. Its run stood at this stage; None if there was no run."""
         self._replaced.extend(before._replaced)
         self._replaced.append((before.timesteps, None if stood is None else stood - before.first))
 
@@ -87,7 +89,7 @@ class WhichStage:
         return self._values
 
     def begins(self, timestep: Timestep) -> int:
-        """The stage at which a run begins whose first call is given `timestep`.
+        """The stage at which a run begins if its first call gets `timestep`.
 
         Raises:
             TypeError: If it is neither a number nor a tensor of numbers.
@@ -143,7 +145,7 @@ class WhichStage:
             raise self._out_of_order(timestep, stage)
 
     def _is_value_of(self, timestep: Timestep, stage: int) -> bool:
-        """Whether this is the timestep of the stage, or that rounded, and no other stage's."""
+        """Whether this is the timestep of the stage, exact or rounded, and of no other stage."""
         own = self.values()[stage - self.first]
         if type(timestep) in (int, float) and timestep == own:
             return True
@@ -162,7 +164,7 @@ class WhichStage:
         )
 
     def all(self, timesteps: Timestep, stands: int | None = None) -> list[int]:
-        """The stage of each timestep, of any shape; of equal ones the nearest to where a run `stands`.
+        """The stage of each timestep, of any shape. Of equal timesteps, the one nearest to where a run `stands`.
 
         Raises:
             TypeError: If they are neither numbers nor tensors of numbers.
@@ -224,7 +226,7 @@ def _replaced() -> ValueError:
 
 
 def _rounded(value: float, dtype: Any) -> tuple[float, ...]:
-    """What a timestep may be in a loop that holds timesteps as whole numbers or in half precision."""
+    """The values that a timestep may have in a loop that uses whole numbers or half precision."""
     if isinstance(dtype, torch.dtype):
         if dtype in _HALF:
             return (float(torch.tensor(value, device="cpu").to(dtype)),)

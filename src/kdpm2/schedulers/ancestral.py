@@ -27,11 +27,12 @@ class KDPM2AncestralDiscreteSchedulerOutput(KDPM2SchedulerOutput):
 
 
 class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
-    """DPM2 with ancestral sampling: each step goes below its target and adds noise up to it.
+    """DPM2 with ancestral sampling: each step goes below its target level, and noise brings it up to it again.
 
-    Arguments, defaults, methods and pictures are those of the diffusers class of this name. Algorithm 2 of
-    "Elucidating the Design Space of Diffusion-Based Generative Models" (https://arxiv.org/abs/2206.00364), as
-    sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion.
+    Its arguments, defaults, methods and pictures are those of the diffusers class of the same name. The method is
+    Algorithm 2 of "Elucidating the Design Space of Diffusion-Based Generative Models"
+    (https://arxiv.org/abs/2206.00364), in the form of sample_dpm_2_ancestral in Katherine Crowson's
+    https://github.com/crowsonkb/k-diffusion.
     """
 
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
@@ -83,9 +84,9 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         sample_max_value: float = 1.0,
         sigma_curve: str | None = None,
     ) -> None:
-        """Set up the schedule of the trained model, and the run that visits every timestep of it.
+        """Set up the schedule of the trained model, and a run that visits every trained timestep.
 
-        The class says what the arguments are.
+        The docstring of the class explains the arguments.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -113,17 +114,17 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
     @Buffer
     def sigmas_up(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: standard deviation of the noise that each step adds, laid out like `sigmas`."""
+        """Shape (2N+2,), float32: standard deviation of the noise that each step adds, in the layout of `sigmas`."""
         return doubled(np.append(self._table.up, 0.0))
 
     @Buffer
     def sigmas_down(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: noise level to which each step goes before it adds noise, laid out like `sigmas`."""
+        """Shape (2N+2,), float32: noise level of each step before it adds noise, in the layout of `sigmas`."""
         return doubled(np.append(self._table.down, 0.0))
 
     @Buffer
     def sigmas_interpol(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: the midpoint of the step from each sigma, laid out like `sigmas`."""
+        """Shape (2N+2,), float32: the midpoint of the step from each sigma, in the layout of `sigmas`."""
         return doubled(np.append(self._table.mid, 0.0))
 
     def step(
@@ -139,22 +140,23 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
         Args:
             model_output: Any shape, floating point: the network's output for the scaled sample, a tensor or an array.
-            timestep: The current timestep; decides where a run begins if no `begin_index` was set.
-            sample: Same shape and kind: the sample before scaling. It is kept, not copied, until the step is finished.
-            generator: One for the batch, or a list with one for each sample. If None, the
-                seed of `seed`, or torch's global generator.
+            timestep: The current timestep. It decides where a run begins if no `begin_index` was set.
+            sample: Same shape and kind: the sample before scaling. The scheduler keeps it until the step is finished,
+                and does not copy it.
+            generator: One for the batch, or a list with one for each sample. None for the seed that was set with
+                `seed`, or else for torch's global generator.
             return_dict: Whether to return an output object rather than a pair.
-            eta: Plays no part, and is warned of if it is not 0, which pipelines pass of themselves. The one that
+            eta: Has no effect. Pipelines pass 0 by themselves, and any other value gives a warning. The `eta` that
                 counts is an option of the scheduler.
 
         Returns:
-            `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
+            `prev_sample` and `pred_original_sample`: new tensors or arrays with the dtype and device of `sample`.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If shapes or devices differ, if a run begins and `timestep` is not in the schedule, if it is
-                that of another stage, or if the sample that began the step was changed in place since. The scheduler
-                is then unchanged.
+            ValueError: If shapes or devices differ; if a run begins and `timestep` is not in the schedule; if
+                `timestep` is that of another stage; or if the sample that began the step was changed in place since
+                then. The scheduler is then unchanged.
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)

@@ -28,11 +28,12 @@ class KDPM2DiscreteSchedulerOutput(KDPM2SchedulerOutput):
 
 
 class KDPM2DiscreteScheduler(KDPM2Scheduler):
-    """DPM2 without noise: a second-order solver of the probability flow.
+    """DPM2, a solver of second order. It is deterministic unless churn adds noise.
 
-    Arguments, defaults, methods and pictures are those of the diffusers class of this name. Algorithm 2 of
-    "Elucidating the Design Space of Diffusion-Based Generative Models" (https://arxiv.org/abs/2206.00364), as
-    sample_dpm_2 in Katherine Crowson's https://github.com/crowsonkb/k-diffusion.
+    Its arguments, defaults, methods and pictures are those of the diffusers class of the same name. The method is
+    Algorithm 2 of "Elucidating the Design Space of Diffusion-Based Generative Models"
+    (https://arxiv.org/abs/2206.00364), in the form of sample_dpm_2 in Katherine Crowson's
+    https://github.com/crowsonkb/k-diffusion.
     """
 
     # A saved pipeline names this module, and diffusers looks only in imported ones: `import kdpm2` has to be enough.
@@ -85,9 +86,9 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         sample_max_value: float = 1.0,
         sigma_curve: str | None = None,
     ) -> None:
-        """Set up the schedule of the trained model, and the run that visits every timestep of it.
+        """Set up the schedule of the trained model, and a run that visits every trained timestep.
 
-        The class says what the arguments are.
+        The docstring of the class explains the arguments.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -108,9 +109,10 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         return dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
 
     def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
-        """At a midpoint that of the step after it: so diffusers inpaints, in mid-run, and pictures are to be the same.
+        """At a midpoint, the noise level of the step after it, except for flows.
 
-        There are no pictures of diffusers' for flows.
+        diffusers' inpainting uses this level, and pictures must be the same. For flows diffusers has no pictures to
+        match.
         """
         table = self._table
         if self._is_flow:
@@ -119,7 +121,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
     @property
     def _shows_stages(self) -> bool:
-        """For a flow; for one of multistep solvers in runs alone, as those show where steps start."""
+        """True for a flow. A flow of the multistep solvers shows stages only during a run."""
         return self._is_flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
 
     def _run_begins_or_ends(self) -> None:
@@ -128,7 +130,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
     @Buffer
     def sigmas_interpol(self) -> torch.Tensor:
-        """Shape (2N+2,), float32: the midpoint of the step to each sigma, laid out like `sigmas`; 0 where none is."""
+        """Shape (2N+2,), float32: the midpoint of the step to each sigma, in the layout of `sigmas`, or 0."""
         return doubled(np.append(0.0, self._table.mid))
 
     def step(
@@ -144,22 +146,23 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
 
         Args:
             model_output: Any shape, floating point: the network's output for the scaled sample, a tensor or an array.
-            timestep: The current timestep; decides where a run begins if no `begin_index` was set.
-            sample: Same shape and kind: the sample before scaling. It is kept, not copied, until the step is finished.
+            timestep: The current timestep. It decides where a run begins if no `begin_index` was set.
+            sample: Same shape and kind: the sample before scaling. The scheduler keeps it until the step is finished,
+                and does not copy it.
             return_dict: Whether to return an output object rather than a pair.
-            generator: Where churn draws its noise: one for the batch, or a list with one for each sample. If None, the
-                seed of `seed`, or torch's global generator.
-            eta: Plays no part, and is warned of if it is not 0, which pipelines pass of themselves. This class has no
+            generator: For the noise of churn: one for the batch, or a list with one for each sample. None for the seed
+                that was set with `seed`, or else for torch's global generator.
+            eta: Has no effect. Pipelines pass 0 by themselves, and any other value gives a warning. This class has no
                 such option.
 
         Returns:
-            `prev_sample` and `pred_original_sample`, new, in the dtype and on the device of `sample`.
+            `prev_sample` and `pred_original_sample`: new tensors or arrays with the dtype and device of `sample`.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If shapes or devices differ, if a run begins and `timestep` is not in the schedule, if it is
-                that of another stage, or if the sample that began the step was changed in place since. The scheduler
-                is then unchanged.
+            ValueError: If shapes or devices differ; if a run begins and `timestep` is not in the schedule; if
+                `timestep` is that of another stage; or if the sample that began the step was changed in place since
+                then. The scheduler is then unchanged.
         """
         if return_dict is not True and return_dict is not False:
             _check.flag("return_dict", return_dict)

@@ -2,9 +2,9 @@ r"""One row applied to tensors: the only arithmetic of a stage that costs time.
 
 .. math:: \mathrm{output} = a\,x + b\,m + c\,\mathrm{anchor} + e\,\mathrm{noise}
 
-`apply` and `advance` take a row of numbers for the whole batch, `each` takes a row for each sample. They choose the way
-themselves: one kernel on a GPU that Triton serves, and torch operations elsewhere. `at_stage` is those operations
-alone, with the row chosen by a tensor, for compilers.
+`apply` and `advance` take one row for the whole batch. `each` takes a row for each sample. They use one kernel on a GPU
+if Triton is there, and torch operations otherwise. `at_stage` is for compilers. It uses torch operations only, and a
+tensor chooses the row.
 """
 
 from kdpm2.update._eager import denoised, input_scales, noised

@@ -13,9 +13,9 @@ from kdpm2.table import Row, StageTable
 def input_scales(table: StageTable, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     """What samples of this dtype are multiplied by to be the network's input: a tensor of shape () for each stage.
 
-    On the CPU, for samples on any device: torch takes them for numbers, but multiplies by them in half the time that it
-    takes for Python's. Half precision is multiplied in float32 and rounded once, but where the sample has no dimensions
-    either: that product is a float32 tensor.
+    They are on the CPU, for samples on any device. torch multiplies by them in half the time that it needs for Python's
+    numbers. Half precision is multiplied in float32 and rounded once. If the sample has no dimensions, the product is a
+    float32 tensor.
     """
     with torch.inference_mode(False):  # kept for later runs, of which one may need gradients
         return torch.from_numpy(table.rows[:, 0]).to(_working_dtype(dtype)).unbind()

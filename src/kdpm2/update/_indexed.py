@@ -28,7 +28,7 @@ class DeviceTable(NamedTuple):
         rows: Shape (S, 7), float32 or float64: the coefficients of each stage, columns as in `COLUMNS`.
         timesteps: Shape (S,), same dtype: what the network is conditioned on.
         step: Shape (S,), int64: which step each stage belongs to.
-        stage: Shape (S,), int64: 0 to S-1, of which stages are taken without a copy to the device.
+        stage: Shape (S,), int64: 0 to S-1. Take an element of it as the stage: nothing is then copied to the device.
     """
 
     rows: torch.Tensor
@@ -77,13 +77,13 @@ def at_stage(
 
     Args:
         table: On the device of the sample.
-        stage: Shape () or (B,), int64: for all samples, or for each.
+        stage: Shape () or (B,), int64: one for all samples, or one for each.
         sample: Shape (B, ...), floating point: what the stage reads, before scaling.
         model_output: Same shape: the network's output.
-        previous: Same shape: the sample that the stage before read; at the first stage of a run any finite one. One of
-            its own, not `sample` itself, keeps the graphs that torch compiles to one.
-        noise: Same shape: a standard normal draw, or any finite numbers where the stage adds none; None if no stage of
-            the table does.
+        previous: Same shape: the sample that the stage before read; at the first stage of a run, any finite values.
+            Give a separate tensor there, not `sample` itself. torch then compiles only one graph.
+        noise: Same shape: a standard normal draw, or any finite numbers if the stage adds no noise. None if no stage of
+            the table adds noise.
     """
     return indexed(table.rows.index_select(0, stage.reshape(-1)), sample, model_output, previous, noise)
 

@@ -30,7 +30,8 @@ def apply(
         into: `noise`, if it is not needed any more. A float32 sample is then made in its memory.
 
     Returns:
-        Two tensors with the shape, dtype and device of `sample`, new but for `into`.
+        Two tensors with the shape, dtype and device of `sample`. They are new, except that one may use the memory of
+        `into`.
     """
     if _on_gpu(sample) and _serves(sample, model_output, anchor, noise):
         return _fused.apply(row, sample, model_output, anchor, noise)
@@ -47,8 +48,8 @@ def advance(
 ) -> torch.Tensor:
     """The sample after the stage alone, from the same arguments as `apply`.
 
-    `noise` may also be made where it is added. `into` may also be the anchor, the sample if there is no anchor, or
-    memory of its own.
+    `noise` may also be a `kdpm2.philox.Draw`, which is made where it is added. `into` may also be the anchor, the
+    sample if there is no anchor, or other memory.
     """
     drawn = None if isinstance(noise, Draw) else noise
     if _on_gpu(sample) and _serves(sample, model_output, anchor, drawn, into):
@@ -67,14 +68,15 @@ def each(
     previous: torch.Tensor,
     noise: torch.Tensor | Draw | None = None,
 ) -> torch.Tensor:
-    """The samples after a stage of which each has a row of its own: a new tensor.
+    """The samples after a stage, where each sample has its own row: a new tensor.
 
     Args:
         rows: Shape (B, 7), float32 or float64, on the device: columns as in `COLUMNS`.
         sample: Shape (B, ...): what the stage reads, before scaling.
         model_output: Same shape: the network's output.
         previous: Same shape, finite: the sample that the stage before read. It is the anchor for rows that have one.
-        noise: Same shape: standard normal draws; finite where a row adds none. None if no row adds any.
+        noise: Same shape: standard normal draws, or any finite numbers for rows that add no noise. None if no row adds
+            noise.
     """
     drawn = None if isinstance(noise, Draw) else noise
     if not torch.compiler.is_compiling() and _on_gpu(sample) and _serves(sample, model_output, previous, drawn):

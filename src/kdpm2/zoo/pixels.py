@@ -1,11 +1,10 @@
 r"""A pipeline for networks that work on pixels, conditioned on a class label or on nothing.
 
-Classifier-free guidance with scale s draws from the network's outputs with and without the label
+Classifier-free guidance with scale s uses the network's outputs with and without the label,
 
 .. math:: m = m_{none} + s\,(m_{label} - m_{none})
 
-in one batched call. The noise of each image can come from a generator of its own, so that an image does not depend on
-what else is in the batch.
+in one batched call. Each image can have its own generator, so an image does not depend on what else is in the batch.
 
 References:
     | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
@@ -55,16 +54,16 @@ class PixelPipeline(DiffusionPipeline):
         """Sample a batch of B images.
 
         Args:
-            labels: B classes, for a network that takes them; each from 0 to the number of classes - 1, or that number
-                itself for "no label". None draws without labels.
-            num_images: B where no labels are given; 1 if None.
+            labels: B class labels, for a network that takes them. They count from 0. The number of classes itself
+                stands for "no label". None draws without labels.
+            num_images: B, if no labels are given. None for 1.
             num_inference_steps: N, for 2N-1 network evaluations; 25 if None.
             guidance_scale: s in the formula above, from 0 to 100; 1 is the network's own distribution.
             generator: One for the batch, or a list with one for each image.
             output_type: "pil" for a list of images, "np" for a float array (B, H, W, C) in [0, 1], "pt" for a float
                 tensor (B, C, H, W) in [0, 1].
-            sigmas: The noise levels at which steps start, instead of N; see `set_timesteps` of the scheduler.
-            timesteps: The same as timesteps.
+            sigmas: Instead of N: the noise levels at which steps start; see `set_timesteps` of the scheduler.
+            timesteps: Instead of N: the timesteps at which steps start.
 
         Raises:
             TypeError: If an argument has the wrong type.
