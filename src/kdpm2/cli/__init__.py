@@ -29,7 +29,7 @@ def _say_version(asked: bool) -> None:
 @app.callback()
 def _kdpm2(
     version: Annotated[
-        bool, typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
     """Sample diffusion models with KDPM2, the sampler also known as "DPM2 a"."""

@@ -44,7 +44,7 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
         str,
         "KIND",
         NOISE,
-        "Ancestral: gaussian, philox, or brownian, for a picture that converges as steps grow",
+        "Ancestral: gaussian, philox, or brownian, with which pictures converge as steps grow",
     ),
     ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
     ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
@@ -62,7 +62,7 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
     ("flow_shift", float, "X", MODEL, "Shift of a flow's sigmas towards noise [1]"),
     ("use_dynamic_shifting", bool, "", MODEL, "A flow's shift follows the size of the image"),
     ("time_shift_type", str, "TYPE", MODEL, "How mu makes it: exponential or linear"),
-    ("shift_terminal", float, "SIGMA", MODEL, "Last sigma of a flow, stretched to"),
+    ("shift_terminal", float, "SIGMA", MODEL, "Stretch the sigmas of a flow to end at this one"),
     ("sigma_data", float, "X", MODEL, "EDM's model, for data of this deviation"),
 ]
 

@@ -58,7 +58,7 @@ def sample(
         str | None, _option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
     ] = None,
     prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
-    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What it is to stay away from")] = None,
+    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline must not draw")] = None,
     height: Annotated[
         int | None, _option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
     ] = None,

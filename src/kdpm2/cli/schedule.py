@@ -35,7 +35,7 @@ def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
 def schedule(
     steps: Annotated[int | None, _option("N", HOW, "Steps [10]", parser=values.whole(1, MOST_STEPS))] = None,
     pipeline: Annotated[
-        str | None, _option("NAME", WHAT, "A saved pipeline or scheduler, folder or hub id, whose schedule it is to be")
+        str | None, _option("NAME", WHAT, "Show the schedule of this pipeline or scheduler, a folder or hub id")
     ] = None,
     at_sigmas: shared.AtSigmas = None,
     at_timesteps: shared.AtTimesteps = None,
