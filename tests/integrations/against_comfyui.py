@@ -3,7 +3,7 @@
     KDPM2_COMFYUI=path/to/ComfyUI python -m tests.integrations.against_comfyui
 
 Where the two differ by more than float32's rounding, both run in float64. There they must agree, and both float32 runs
-are measured against it.
+are measured against it. With --options the options of the samplers are compared instead, one schedule for each type.
 """
 
 import argparse
@@ -29,6 +29,12 @@ WAYS = ("plain", "mask", "denoise 0.5", "batch index", "not to 0", "two parts")
 PAIRS = {"dpm_2_ancestral": "kdpm2_ancestral", "dpm_2": "kdpm2"}
 SHAPE, SEED, STEPS, GUIDANCE = (2, real_comfyui.CHANNELS, 8, 8), 5, 7, 3.0
 ROUNDING = 1e-5
+OPTIONS: tuple[tuple[str, dict[str, float]], ...] = (
+    *(("dpm_2_ancestral", {"eta": eta, "s_noise": s_noise}) for eta in (0.0, 0.5, 1.0) for s_noise in (1.0, 1.1)),
+    ("dpm_2", {"s_churn": 2.0}),
+    ("dpm_2", {"s_churn": 2.0, "s_tmin": 0.5, "s_tmax": 5.0, "s_noise": 1.007}),
+    ("dpm_2_ancestral", {"eta": 1.5}),
+)
 
 
 class Compared(NamedTuple):
@@ -121,16 +127,50 @@ def cases(names: list[str]) -> Iterator[tuple[str, str, str, str]]:
                     yield name, sampler, schedule, way
 
 
+def with_options(model: Any, sampler: str, options: dict[str, float]) -> torch.Tensor:
+    """A run of ComfyUI's custom sampling, with options of the sampler."""
+    from comfy import sample, samplers
+
+    noise, latent = sample.prepare_noise(torch.zeros(SHAPE), SEED), torch.zeros(SHAPE)
+    sigmas = samplers.KSampler(model, STEPS, torch.device("cpu"), "dpm_2", "karras", 1.0).sigmas
+    conditioning = [real_comfyui.conditioning(value) for value in (0.5, -0.5)]
+    torch.manual_seed(SEED)  # ComfyUI's own churn draws from torch's global generator
+    made: torch.Tensor = sample.sample_custom(
+        *(model, noise, GUIDANCE, samplers.ksampler(sampler, options), sigmas, *conditioning, latent),
+        disable_pbar=True,
+        seed=SEED,
+    )
+    return made
+
+
+def print_options(name: str) -> None:
+    """A line for each of the options."""
+    model = real_comfyui.model_of(name)
+    for sampler, options in OPTIONS:
+        theirs = with_options(model, sampler, options)
+        try:
+            ours = with_options(model, PAIRS[sampler], options)
+        except ValueError as refused:
+            print(f"{name}: {sampler} {options}: refused: {refused}")
+            continue
+        apart = float((ours - theirs).abs().max() / theirs.abs().max())
+        print(f"{name}: {sampler} {options}: apart by {apart:.1e}; ours finite: {bool(ours.isfinite().all())}")
+
+
 def main() -> None:
     """Print a row for each model type and sampler, and those cases that differ by more than rounding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--type", action="append", help="a model type; all if none is given")
     parser.add_argument("--verbose", action="store_true", help="print every case that differs by more than rounding")
+    parser.add_argument("--options", action="store_true", help="compare the options of the samplers")
     asked = parser.parse_args()
     sys.argv[1:] = []
     real_comfyui.load(os.environ[real_comfyui.VARIABLE])
     pack()
     for name in asked.type or real_comfyui.model_types():
+        if asked.options:
+            print_options(name)
+            continue
         for sampler in PAIRS:
             found = {case: compared(*case) for case in cases([name]) if case[1] == sampler}
             wide = {case: each for case, each in found.items() if each.ours is not None}

@@ -2,8 +2,8 @@
 
     KDPM2_COMFYUI=path/to/ComfyUI python -m tests.integrations.run_in_comfyui
 
-It runs in an environment with ComfyUI's requirements. The workflow's checkpoint, text encoder and decoder are replaced by
-tiny ones. Nothing else of it is.
+It runs in an environment with ComfyUI's requirements. The workflow's checkpoint, text encoder and decoder are replaced
+by tiny ones. Nothing else of it is. A folder, if one is named, gets the pictures.
 """
 
 import json

@@ -356,7 +356,36 @@ def test_the_pack_says_which_kdpm2_it_needs() -> None:
     assert needed.startswith("kdpm2>=" + kdpm2.__version__.rpartition(".")[0])
 
 
-@pytest.mark.skipif(CHECKOUT is None, reason=f"{real_comfyui.VARIABLE} names no checkout of ComfyUI")
+ON_COMFYUI = pytest.mark.skipif(CHECKOUT is None, reason=f"{real_comfyui.VARIABLE} names no checkout of ComfyUI")
+WHERE_IT_IS_WRONG: dict[str, tuple[bool, list[float], float, bool]] = {
+    "all noise of a step is new": (False, [0.9, 0.3], 4.0, False),
+    "the same in a flow": (True, [0.9, 0.3], 4.0, True),
+    "levels that rise": (False, [0.3, 0.9], 1.0, False),
+    "the same from far down, in a flow": (True, [0.0001, 0.5, 0.9], 1.0, True),
+    "zeros at the end": (False, [0.9, 0.0, 0.0], 1.0, True),
+    "a flow from pure noise without fresh noise": (True, [1.0, 1.0, 0.5], 0.0, True),
+}
+
+
+@ON_COMFYUI
+@pytest.mark.parametrize(("flow", "levels", "eta", "nan"), WHERE_IT_IS_WRONG.values(), ids=WHERE_IT_IS_WRONG)
+@pytest.mark.filterwarnings("ignore:sigmas rise:UserWarning")
+def test_where_comfyui_is_wrong(pack: Any, flow: bool, levels: list[float], eta: float, nan: bool) -> None:
+    """Normal data again: its own sampler gives no numbers, or not their variance."""
+    from comfy import samplers
+
+    sigmas = torch.tensor(levels, dtype=torch.float64)
+    sampler, guider = samplers.ksampler("dpm_2_ancestral", {"eta": eta}), Guider(flow, normal_data(flow, 0.5), 1.0)
+    theirs = sampler.sample(guider, sigmas, {"seed": 7}, None, normal(0), normal(1, 0.5), disable_pbar=True)
+    options: dict[str, Any] = {"flow": flow, "eta": eta, "start": normal(0), "latent": normal(1, 0.5)}
+    ours = sampled(pack, sigmas, denoise=normal_data(flow, 0.5), **options)
+    assert ours.isfinite().all()
+    assert bool(theirs.isnan().any()) == nan
+    if not nan:
+        assert theirs.std() < 0.6 * np.hypot(0.5, levels[-1])
+
+
+@ON_COMFYUI
 @pytest.mark.parametrize("sampler", against_comfyui.PAIRS)
 @pytest.mark.parametrize("name", ["EPS", "EDM", "FLOW", "FLUX", "V_PREDICTION, zero SNR"])
 def test_ksampler_draws_comfyuis_own_pictures(pack: Any, name: str, sampler: str) -> None:
