@@ -228,7 +228,6 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "zero": (lambda: sampling.sample(denoiser, start(), [1.0, 0.0, 0.0]), "sigmas must be finite numbers above 0"),
     "words": (lambda: sampling.sample(denoiser, start(), ["a", "b"]), "sigmas must be a flat list or array"),  # type: ignore[list-item]
     "flow": (lambda: sampling.sample(denoiser, start(), [2.0, 0.0], flow=True), "at most 1, the last of which"),
-    "rising": (lambda: sampling.sample(denoiser, start(), [1.0, 2.0, 0.0]), "sigmas must not rise unless eta is 0"),
     "eta": (lambda: sampling.sample(denoiser, start(), SIGMAS, eta=-1.0), "eta must be a number from 0 to 1000"),
     "s_noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, s_noise=float("nan")), "s_noise must be a number"),
     "noise": (lambda: sampling.sample(denoiser, start(), SIGMAS, noise="pink"), "noise must be one of 'gaussian'"),

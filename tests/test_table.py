@@ -172,18 +172,25 @@ def test_a_step_of_a_flow_is_comfyuis(eta: float) -> None:
     np.testing.assert_allclose(made.rows[made.ends_step, noise], made.up)
 
 
+UP_AND_DOWN = np.array([0.05, 0.3, 0.8, 0.4, 0.9, 0.2, 0.0])
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.2, 3.0])
-def test_a_perfect_network_keeps_a_flow_on_its_levels(eta: float) -> None:
+@pytest.mark.parametrize("levels", [OWN_LEVELS, UP_AND_DOWN], ids=["down", "up and down"])
+def test_a_perfect_network_keeps_a_flow_on_its_levels(
+    eta: float, levels: np.ndarray[Any, np.dtype[np.float64]]
+) -> None:
     """From (1-σ)·x0 + σ·n every stage leads to (1-σ')·x0, and to noise of deviation σ' in all."""
-    made, clean, deviation = flow_table(eta), 0.3, 1.7
-    noise = OWN_LEVELS[0] * deviation
-    x, anchor = (1 - OWN_LEVELS[0]) * clean + noise, 0.0
+    made, clean, deviation = flow_table(eta, levels), 0.3, 1.7
+    assert not made.up[np.diff(levels) > 0].any()
+    noise = levels[0] * deviation
+    x, anchor = (1 - levels[0]) * clean + noise, 0.0
     for stage in range(len(made)):
         row = made.row(stage)
         output = (x - clean) / made.stage_sigmas[stage]
         x, anchor = row.x * x + row.model * output + row.anchor * anchor, x
         if made.ends_step[stage]:
-            following = OWN_LEVELS[made.step[stage] + 1]
+            following = levels[made.step[stage] + 1]
             noise = x - (1 - following) * clean
             np.testing.assert_allclose((noise / deviation) ** 2 + row.noise**2, following**2, atol=1e-12)
             x = (1 - following) * clean + following * deviation

@@ -32,6 +32,7 @@ References:
     | sample_dpm_2 and sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -182,12 +183,19 @@ def asked_for(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or if `eta` or `s_noise` is given with a table, which has its own.
+
+    Warns:
+        UserWarning: If the sigmas rise and `eta` is not 0. No noise is added where they do.
     """
     if isinstance(sigmas, StageTable):
         if (eta, s_noise) != (1.0, 1.0) or (churn is not None and churn.s_churn):
             raise ValueError("eta and s_noise must be 1, and s_churn 0, with a table, which has its own")
         return sigmas
-    steps = given(schedule, sigmas, may_rise=not _check.number("eta", eta, 0, LARGEST_SCALE))
+    steps = given(schedule, sigmas, may_rise=True)
+    if _check.number("eta", eta, 0, LARGEST_SCALE) and np.any(np.diff(steps.sigmas) > 0):
+        warnings.warn(
+            f"sigmas rise, and no noise is added where they do: eta={eta:g} is for the steps that fall", stacklevel=3
+        )
     return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
 
 

@@ -365,7 +365,6 @@ FUNCTIONS: dict[str, Case] = {
     **each(sample, "sigmas", NO_SEQUENCES, "NAME must be a flat list or array of numbers, got"),
     **each(sample, "sigmas", NOT_FLAT, "NAME must hold at least one number in one dimension, got"),
     **each(sample, "sigmas", {**WITHOUT_VALUE, "two zeros": [1.0, 0.0, 0.0]}, "NAME must be finite numbers above 0"),
-    **each(sample, "sigmas", [[1.0, 2.0, 0.0]], "NAME must not rise unless eta is 0, got"),
     **each(sample, "sigmas", [[2.0, 0.0]], "NAME must be finite numbers above 0, from 1e-18 and at most 1", flow=True),
     **{
         id_: case

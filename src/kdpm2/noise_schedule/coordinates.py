@@ -16,6 +16,9 @@ Where it is mixed in, :math:`x = (1-\sigma)\,x_0 + \sigma n`, as in a flow, the 
     \mathrm{ratio} = \frac{1-\sigma'}{1-\mathrm{down}},\qquad
     \mathrm{up} = \sqrt{\sigma'^2-\mathrm{down}^2\,\mathrm{ratio}^2}.
 
+A step that goes up, as where a picture is taken back to noise, adds none of the noise itself, whatever η: down = σ',
+up = 0, ratio = 1. Fresh noise would take the place of the picture that is to be kept.
+
 References:
     | The ancestral step: https://github.com/crowsonkb/k-diffusion; that of flows:
       https://github.com/comfyanonymous/ComfyUI
@@ -74,10 +77,9 @@ class Added(Coordinates):
 
     def split(self, sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
         """The pair (down, up), and no scaling."""
-        ratio = following / sigma
-        # Products that vanish only with their factors: no cancellation however far apart the two sigmas are. A sigma
-        # that rises, as where an image is taken back to noise, is for eta = 0 alone.
-        up = eta * following * np.sqrt((1 - ratio) * (1 + ratio)) if eta else np.zeros_like(sigma)
+        ratio = _falling(sigma, following)
+        # Products that vanish only with their factors: no cancellation however far apart the two sigmas are.
+        up = eta * following * np.sqrt((1 - ratio) * (1 + ratio))
         down = following * np.sqrt(np.maximum((1 - eta) * (1 + eta) + (eta * ratio) ** 2, 0))
         return down, np.minimum(up, following), np.ones_like(sigma)
 
@@ -95,7 +97,7 @@ class Mixed(Coordinates):
 
     def split(self, sigma: Floats, following: Floats, eta: float) -> tuple[Floats, Floats, Floats]:
         """The triple (down, up, ratio) of a flow."""
-        reached = np.maximum(1 - eta * (1 - following / sigma), 0) if eta else np.ones_like(sigma)
+        reached = np.maximum(1 - eta * (1 - _falling(sigma, following)), 0)
         down = following * reached
         # Nothing is scaled where nothing is added; at 1 the fractions would be 0 / 0.
         left = np.where(reached == 1, 1, 1 - down)
@@ -120,6 +122,11 @@ class Mixed(Coordinates):
 
 
 ADDED, MIXED = Added(), Mixed()
+
+
+def _falling(sigma: Floats, following: Floats) -> Floats:
+    """σ'/σ of steps that go down; 1 of those that go up, which add no noise."""
+    return np.minimum(following / sigma, 1)
 
 
 def shifted(sigmas: Floats, shift: float) -> Floats:
