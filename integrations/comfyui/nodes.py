@@ -72,62 +72,66 @@ class Kdpm2Sampler(io.ComfyNode):
         return io.NodeOutput(kind(sample_kdpm2_ancestral, {**options, "per_image": per_image}))
 
 
+def _sigmas_inputs() -> list[Any]:
+    number = {"default": 0.0, "min": 0.0, "step": 0.001, "round": False}
+    return [
+        io.Model.Input("model"),
+        io.Int.Input("steps", default=20, min=1, max=10000),
+        io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01),
+        io.Combo.Input(
+            "timestep_spacing",
+            options=list(SPACINGS),
+            default="linspace",
+            tooltip="How steps are spaced among the model's levels. A curve takes the ends from it.",
+        ),
+        io.Combo.Input(
+            "sigma_curve",
+            options=list(CURVES),
+            default=AS_SPACED,
+            tooltip="A curve from the first level to the last. ays_...: Align Your Steps. "
+            "tuned: the levels in tuned_sigmas.",
+        ),
+        io.Boolean.Input(
+            "discard_next_to_last_sigma",
+            default=True,
+            tooltip="Leave out the level before the last, as KSampler does for dpm_2 and dpm_2_ancestral.",
+        ),
+        io.Int.Input("steps_offset", default=0, min=0, max=10000, tooltip="Added to leading timesteps."),
+        io.Float.Input(
+            "sigma_max",
+            **number,
+            max=_LARGEST_SIGMA,
+            tooltip="Where a curve begins; 0 for the first spaced level.",
+        ),
+        io.Float.Input(
+            "sigma_min", **number, max=_LARGEST_SIGMA, tooltip="Where it ends; 0 for the last spaced level."
+        ),
+        io.Float.Input(
+            "rho", **number, max=100.0, tooltip="Exponent of the karras (0: 7) or polyexponential (0: 1) curve."
+        ),
+        io.String.Input(
+            "tuned_sigmas",
+            default="",
+            multiline=True,
+            tooltip="With the curve tuned: noise levels from the largest down, for instance "
+            "14.6, 6.5, 3.9, 2.7, 1.9, 1.4, 0.96, 0.65, 0.4, 0.15, 0.03. "
+            "Other numbers of steps are interpolated.",
+        ),
+    ]
+
+
 class Kdpm2Sigmas(io.ComfyNode):
     """Noise levels as SIGMAS, from the model's own, and a picture of them."""
 
     @classmethod
     def define_schema(cls) -> Any:
         """Its options."""
-        number = {"default": 0.0, "min": 0.0, "step": 0.001, "round": False}
         return io.Schema(
             node_id="KDPM2Sigmas",
             display_name="KDPM2 sigmas",
             category="sampling/custom_sampling/schedulers",
             description="The noise levels of a run, spaced among those of the model, and a picture of them.",
-            inputs=[
-                io.Model.Input("model"),
-                io.Int.Input("steps", default=20, min=1, max=10000),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01),
-                io.Combo.Input(
-                    "timestep_spacing",
-                    options=list(SPACINGS),
-                    default="linspace",
-                    tooltip="How steps are spaced among the model's levels. A curve takes the ends from it.",
-                ),
-                io.Combo.Input(
-                    "sigma_curve",
-                    options=list(CURVES),
-                    default=AS_SPACED,
-                    tooltip="A curve from the first level to the last. ays_...: Align Your Steps. "
-                    "tuned: the levels in tuned_sigmas.",
-                ),
-                io.Boolean.Input(
-                    "discard_next_to_last_sigma",
-                    default=True,
-                    tooltip="Leave out the level before the last, as KSampler does for dpm_2 and dpm_2_ancestral.",
-                ),
-                io.Int.Input("steps_offset", default=0, min=0, max=10000, tooltip="Added to leading timesteps."),
-                io.Float.Input(
-                    "sigma_max",
-                    **number,
-                    max=_LARGEST_SIGMA,
-                    tooltip="Where a curve begins; 0 for the first spaced level.",
-                ),
-                io.Float.Input(
-                    "sigma_min", **number, max=_LARGEST_SIGMA, tooltip="Where it ends; 0 for the last spaced level."
-                ),
-                io.Float.Input(
-                    "rho", **number, max=100.0, tooltip="Exponent of the karras (0: 7) or polyexponential (0: 1) curve."
-                ),
-                io.String.Input(
-                    "tuned_sigmas",
-                    default="",
-                    multiline=True,
-                    tooltip="With the curve tuned: noise levels from the largest down, for instance "
-                    "14.6, 6.5, 3.9, 2.7, 1.9, 1.4, 0.96, 0.65, 0.4, 0.15, 0.03. "
-                    "Other numbers of steps are interpolated.",
-                ),
-            ],
+            inputs=_sigmas_inputs(),
             outputs=[io.Sigmas.Output(), io.Image.Output(display_name="picture")],
         )
 

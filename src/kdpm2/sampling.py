@@ -127,8 +127,9 @@ def sample_dpm_2_ancestral(
 ) -> torch.Tensor:
     """DPM2 with ancestral sampling, like k-diffusion's function of this name.
 
-    The samples are the same, with one exception: if `eta` is so large that all of a step's noise is new, k-diffusion
-    forgets to add it.
+    The samples are the same, with two exceptions. If `eta` is so large that all of a step's noise is new, k-diffusion
+    forgets to add it. Where sigmas rise, it returns the clean samples of that step, unless `eta` is 0. Here such a step
+    adds no noise, with a warning.
 
     Args:
         model: A function of x (B, ...) and sigma (B,) that returns the clean sample, or a `kdpm2.Denoiser`.

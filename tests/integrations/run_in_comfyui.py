@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
         (base / "custom_nodes").mkdir()
-        (base / "custom_nodes" / "comfyui-kdpm2").symlink_to(PACK)
+        (base / "custom_nodes" / "kdpm2-nodes").symlink_to(PACK)
         (base / "custom_nodes" / "tiny_nodes.py").symlink_to(Path(__file__).with_name("tiny_nodes.py"))
         options = ["--cpu", "--port", str(PORT), "--base-directory", folder, "--database-url", "sqlite:///:memory:"]
         paths = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])

@@ -48,7 +48,6 @@ class Guider:
         if scale != 1:
             model_sampling.noise_scale = scale
         self.inner_model = types.SimpleNamespace(model_sampling=model_sampling)
-        self.inner_model.scale_latent_inpaint = None
         self.denoise = denoise
 
     def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **kw: Any) -> torch.Tensor:
@@ -79,8 +78,7 @@ def sampled(
     churn = {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": 20000.0}
     sampler = sampler_node.execute(**(defaults | churn | options))[0]
     start = sample.prepare_noise(latent, seed) if start is None else start
-    guider = Guider(flow, denoise, scale)
-    made: torch.Tensor = sampler.sample(guider, sigmas, {"seed": seed}, None, start, latent)
+    made: torch.Tensor = sampler.sample(Guider(flow, denoise, scale), sigmas, {"seed": seed}, None, start, latent)
     # ComfyUI divides what it hands on of a flow by this.
     return made * (1 - sigmas[-1]) if flow and CHECKOUT is not None else made
 
