@@ -56,7 +56,8 @@ def every_config(name: str, values: Sequence[Any], *schedulers: str) -> pytest.M
         )
         for (k, scheduler), (j, config), (i, value) in product(*map(enumerate, (schedulers, CONFIGS, values)))
     ]
-    return pytest.mark.parametrize(("reference", name), chosen, indirect=["reference"])
+    # The oldest pytest takes the scope of the fixture for that of a function, where not all of it is indirect.
+    return pytest.mark.parametrize(("reference", name), chosen, indirect=["reference"], scope="module")
 
 
 @pytest.fixture(scope="module")
