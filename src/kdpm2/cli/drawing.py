@@ -9,6 +9,7 @@ from kdpm2.cli.loading import load
 from kdpm2.cli.options import refuse, refused_by
 from kdpm2.cli.pictures import Drawn, Picture
 from kdpm2.cli.plan import Plan
+from kdpm2.cli.watching import Watch, watched
 
 
 class Held:
@@ -37,14 +38,26 @@ class Held:
         return self._pipe
 
 
-def drawn(pipe: Any, plan: Plan, pictures: list[Picture]) -> Iterator[list[Drawn]]:
-    """Pictures of a plan, a batch at a time."""
+def drawn(
+    pipe: Any, plan: Plan, pictures: list[Picture], watch: Watch | None = None, bars: bool = True
+) -> Iterator[list[Drawn]]:
+    """Pictures of a plan, a batch at a time.
+
+    Args:
+        pipe: The pipeline of the plan.
+        plan: How they are drawn.
+        pictures: Those of the plan that are wanted.
+        watch: Called after each call of the network. What it raises ends the run.
+        bars: Whether to show progress bars.
+    """
     batches = [pictures[i : i + plan.together] for i in range(0, len(pictures), plan.together)]
-    if len(batches) > 1:
-        pipe.set_progress_bar_config(**{**getattr(pipe, "_progress_bar_config", {}), "leave": False})
-    with bar(total=len(pictures), unit="image", disable=len(batches) == 1) as progress:
+    if len(batches) > 1 or not bars:
+        pipe.set_progress_bar_config(leave=False, disable=not bars)
+    with bar(total=len(pictures), unit="image", disable=len(batches) == 1 or not bars) as progress:
         for batch in batches:
-            yield _draw_batch(pipe, plan, batch)
+            with watched(pipe.scheduler, watch):
+                images = _draw_batch(pipe, plan, batch)
+            yield images
             progress.update(len(batch))
 
 

@@ -68,6 +68,10 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
 ]
 
 
+SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
+"""The options that are on or off."""
+
+
 def refuse(option: str, why: str) -> NoReturn:
     """End the command with a message about one of its options."""
     raise typer.BadParameter(why, param_hint=option)

@@ -50,8 +50,14 @@ class Plan:
         return len(self.scheduler.timesteps)
 
 
-def planned(asked: Asked, number: int | None = None) -> Plan:
-    """The plan for so many pictures, 100 digits or 1 of a pipeline if None; ends the command for what cannot be."""
+def planned(asked: Asked, number: int | None = None, described: Callable[[str, str], Model] = describe) -> Plan:
+    """The plan of a run; ends the command for what cannot be.
+
+    Args:
+        asked: What is asked for.
+        number: Of pictures; 100 digits or 1 of a pipeline if None.
+        described: What a pipeline is made of; for many plans, a function that looks only once.
+    """
     options = {name: asked[name] for name in scheduler_options() if name in asked}
     pipeline, seed, dtype = asked.get("pipeline"), asked["seed"], asked.get("dtype")
     count = number or (_DIGITS if pipeline is None else 1)
@@ -65,7 +71,7 @@ def planned(asked: Asked, number: int | None = None) -> Plan:
     own = own_levels(asked.get("steps"), asked.get("at_sigmas"), asked.get("at_timesteps"), options)
     spaced: dict[str, Any] = own or {"num_inference_steps": asked.get("steps") or _DEFAULT_STEPS}
     changed = changes(options)
-    model = digits() if pipeline is None else describe("--pipeline", pipeline)
+    model = digits() if pipeline is None else described("--pipeline", pipeline)
     if labels is not None and pipeline is not None and "labels" in model.accepted and model.classes is not None:
         labels = _checked_labels(labels, model.classes)
     called = {
