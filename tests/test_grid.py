@@ -128,7 +128,7 @@ def test_a_pipeline_with_prompts_needs_some(tmp_path: Path, unconditional: Path)
 
 def test_each_model_is_loaded_once(tmp_path: Path, unconditional: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = sys.modules["kdpm2.cli.drawing"]
-    load, names = drawing.load, []  # type: ignore[attr-defined]
+    load, names = drawing.load, []
 
     def counted(option: str, model: Any, *others: Any) -> Any:
         names.append(model.name)

@@ -1,4 +1,6 @@
-"""The `kdpm2` command: `sample` draws pictures, `grid` compares settings, `schedule` shows noise levels."""
+"""The `kdpm2` command: `sample` draws pictures, `grid` compares settings, `schedule` shows noise levels, `ui`
+serves a page.
+"""
 
 import os
 import signal
@@ -13,6 +15,7 @@ from kdpm2.cli.grid.command import draw_grid
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
+from kdpm2.cli.ui import ui
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
@@ -20,6 +23,7 @@ app = typer.Typer(
 app.command(cls=Grouped)(sample)
 app.command("grid", cls=Grouped)(draw_grid)
 app.command(cls=Grouped)(schedule)
+app.command(cls=Grouped)(ui)
 
 
 def _say_version(asked: bool) -> None:

@@ -1,5 +1,6 @@
 """The cells of a grid, each a plan of its own; all of them are checked before anything is loaded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -7,7 +8,7 @@ import typer
 
 from kdpm2.cli.asked import Asked
 from kdpm2.cli.grid.axis import Axis, with_value
-from kdpm2.cli.loading import describe
+from kdpm2.cli.loading import Model, describe
 from kdpm2.cli.options import refuse
 from kdpm2.cli.plan import Plan, planned
 
@@ -66,7 +67,9 @@ class Grid:
         return tuple(cell for turn in turns.values() for cell in turn)
 
 
-def grid_of(asked: Asked, x: Axis, y: Axis | None, seeds: int) -> Grid:
+def grid_of(
+    asked: Asked, x: Axis, y: Axis | None, seeds: int, described: Callable[[str, str], Model] = describe
+) -> Grid:
     """The grid over two axes; ends the command for what cannot be drawn, naming the cell."""
     rows = (None,) if y is None else y.values
     if y is not None and y.name == x.name:
@@ -76,7 +79,7 @@ def grid_of(asked: Asked, x: Axis, y: Axis | None, seeds: int) -> Grid:
         refuse(x.option, f"makes {count} cells, {len(x.values)} by {len(rows)}; at most {MOST_CELLS}")
     if count * seeds > MOST_PICTURES:
         refuse("--seeds", f"makes {count * seeds} pictures in {count} cells, {seeds} in each; at most {MOST_PICTURES}")
-    described = cache(describe)
+    described = cache(described)
     cells = []
     for row, in_row in enumerate(rows):
         of_row = asked if y is None or in_row is None else with_value(asked, y, in_row)

@@ -1,0 +1,56 @@
+"""The noise levels of one or two configurations, drawn in the colours of the page."""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from kdpm2.table import StageTable
+
+_INK = "#010203"  # stands for the colour of the page's text
+_COLORS = ("#3b82f6", "#f97316")  # readable on white and on black
+
+
+def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
+    """An SVG of at most two tables, each with its name: sigma, midpoints, down and up over the network calls."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for (name, table), color in zip(tables, _COLORS, strict=False):
+        calls, starts = range(1, len(table) + 1), table.starts_step
+        axes.plot(calls, table.stage_sigmas, color=color, alpha=0.35, linewidth=1.5)
+        for chosen, marker, what in ((starts, "o", "sigma"), (~starts, "x", "midpoint")):
+            at = [stage for stage in range(len(table)) if chosen[stage]]
+            shown = table.stage_sigmas[at]
+            axes.plot([stage + 1 for stage in at], shown, marker, color=color, label=f"{name}: {what}")
+        for levels, marker, what in ((table.down, "v", "down"), (table.up, "^", "up")):
+            ends = [stage for stage in range(len(table)) if table.ends_step[stage] and levels[table.step[stage]] > 0]
+            at_ends = [levels[table.step[stage]] for stage in ends]
+            if ends:
+                label = f"{name}: {what}"
+                axes.plot([e + 1.5 for e in ends], at_ends, marker, color=color, alpha=0.45, markersize=5, label=label)
+    axes.set(yscale="log", xlabel="network call", ylabel="noise level")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(color=_INK, alpha=0.12)
+    legend = axes.legend(fontsize=8, framealpha=0, labelcolor=_INK)
+    legend.set_draggable(False)
+    for part in (axes.xaxis.label, axes.yaxis.label, *axes.spines.values()):
+        part.set_color(_INK)
+    axes.tick_params(colors=_INK, which="both")
+    return _svg(figure, "; ".join(_in_words(name, table) for name, table in tables))
+
+
+def _in_words(name: str, table: StageTable) -> str:
+    levels = ", ".join(f"{sigma:.3g}" for sigma in table.sigmas)
+    return f"{name}: {len(table)} network calls, sigma {levels}"
+
+
+def _svg(figure: Figure, words: str) -> str:
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r'width="[^"]*" height="[^"]*"|height="[^"]*" width="[^"]*"', "", text, count=1)
+    head = f'<svg role="img" aria-label="{html.escape(words)}" id="levels-plot" style="width:100%;height:auto"'
+    return text.replace("<svg", head, 1)
