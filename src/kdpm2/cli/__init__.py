@@ -1,6 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `grid` compares settings, `schedule` shows noise levels, `ui`
-serves a page.
-"""
+"""The `kdpm2` command: `sample` and `grid` draw pictures, `schedule` shows noise levels, `ui` serves a page."""
 
 import os
 import signal

@@ -72,6 +72,10 @@ SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
 """The options that are on or off."""
 
 
+Refusal: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+"""What ends the command with a message: click's exception, of the click that typer has, which may be its own."""
+
+
 def refuse(option: str, why: str) -> NoReturn:
     """End the command with a message about one of its options."""
     raise typer.BadParameter(why, param_hint=option)

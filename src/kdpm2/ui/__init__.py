@@ -2,5 +2,5 @@
 
 What stands on the page is read as the command line is (`settings`), and comes to the same plan. So a picture drawn here
 is the one that `kdpm2 sample` draws. Each browser window has a session of its own. There is one network, which draws
-for one window at a time (`work`). The page loads nothing from elsewhere, and its server tells the browser so (`server`).
+for one window at a time (`work`). The page loads nothing from elsewhere: its server forbids it (`server`).
 """

@@ -1,10 +1,10 @@
 """The buttons that draw: pictures as they appear, and grids cell by cell."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import click
 import gradio as gr
 from PIL import Image
 
@@ -16,6 +16,7 @@ from kdpm2.cli.grid.cells import Grid, grid_of
 from kdpm2.cli.grid.kept import Done
 from kdpm2.cli.grid.picture import lasting, picture, total
 from kdpm2.cli.grid.run import run
+from kdpm2.cli.options import Refusal
 from kdpm2.cli.pictures import Drawn
 from kdpm2.cli.plan import Plan
 from kdpm2.cli.watching import Seen
@@ -49,34 +50,30 @@ def draw(
     try:
         plan = models.plan(settings(said))
     except WrongSettingError as error:
-        yield {shown.error: words.error(str(error))}, past
+        yield _ready(shown) | {shown.error: words.error(str(error)), shown.status: ""}, past
         return
-    started, calls, held_back = time.perf_counter(), _calls(plan), False
-    yield (
-        {
-            shown.draw: gr.update(interactive=False),
-            shown.stop: gr.update(interactive=True),
-            shown.status: words.told("The model is loaded."),
-            shown.error: "",
-        },
-        past,
-    )
+    started, calls, seen, held_back = time.perf_counter(), _calls(plan), 0, False
     pictures: list[Drawn] = []
     ended: Update = {}
     try:
         for news in worker.streamed(session, _drawing(plan)):
-            pictures += news.pictures
+            pictures, seen = [*pictures, *news.pictures], news.calls
             line = words.progress(news.calls, calls, "network calls", time.perf_counter() - started)
-            update = {shown.status: line} | ({} if news.strip is None else {shown.strip: news.strip})
+            update = {shown.status: line} | (
+                {} if news.strip is None else {shown.strip: gr.update(value=news.strip, visible=True)}
+            )
             yield update, past
     except Stopped:
         held_back = True
-    except click.ClickException as error:
-        ended = {shown.error: words.error(str(in_words(error)))}
-    ended |= {shown.draw: gr.update(interactive=True), shown.stop: gr.update(interactive=False)}
+    except Exception as error:
+        ended = {shown.error: _failed(error)}
+    ended |= _ready(shown)
     seconds = time.perf_counter() - started
     if not pictures:
-        yield ended | {shown.status: words.told("Stopped." if held_back else "Nothing was drawn.")}, past
+        yield (
+            ended | {shown.status: words.told(f"Stopped after {seen} of {calls} network calls." if held_back else "")},
+            past,
+        )
         return
     sheet, singles = files.sheet(plan, pictures), files.singles(plan, pictures)
     how_many = f"Stopped: {len(pictures)} of {len(plan.pictures)}" if held_back else f"{len(pictures)}"
@@ -86,13 +83,29 @@ def draw(
         ended
         | {
             shown.status: words.told(line),
-            shown.sheet: str(sheet),
+            shown.sheet: gr.update(value=str(sheet), visible=True),
             shown.download: gr.update(value=str(sheet), interactive=True),
             shown.download_singles: gr.update(value=str(singles), interactive=True),
             shown.history: [tuple(each) for each in past],
         },
         past,
     )
+
+
+def _ready(shown: Shown) -> Update:
+    return {shown.draw: gr.update(interactive=True), shown.stop: gr.update(interactive=False)}
+
+
+def _grid_ready(shown: Shown) -> Update:
+    return {shown.draw_grid: gr.update(interactive=True), shown.stop_grid: gr.update(interactive=False)}
+
+
+def _failed(error: Exception) -> str:
+    """What the page says of work that failed; the rest is for whoever runs the server."""
+    if isinstance(error, Refusal):
+        return words.error(str(in_words(error)))
+    traceback.print_exception(error)
+    return words.error(f"{type(error).__name__}: {error}")
 
 
 def _calls(plan: Plan) -> int:
@@ -134,14 +147,9 @@ def draw_grid(
     try:
         grid = _grid(models, settings(said).asked, *axes)
     except WrongSettingError as error:
-        yield {shown.grid_status: words.error(str(error))}
+        yield _grid_ready(shown) | {shown.grid_status: words.error(str(error))}
         return
     started, done = time.perf_counter(), dict[str, Done]()
-    yield {
-        shown.draw_grid: gr.update(interactive=False),
-        shown.stop_grid: gr.update(interactive=True),
-        shown.grid_status: words.told("The model is loaded."),
-    }
     ended: Update = {}
     held_back, last = False, 0.0
     try:
@@ -151,21 +159,21 @@ def draw_grid(
             update: Update = {shown.grid_status: line}
             if time.perf_counter() - last > 0.5:  # a picture a cell would be more than one can see
                 last = time.perf_counter()
-                update[shown.grid] = str(files.kept(picture(grid, done), "part.png", {}))
+                update[shown.grid] = gr.update(value=picture(grid, done), visible=True)
             yield update
     except Stopped:
         held_back = True
-    except click.ClickException as error:
-        ended = {shown.error: words.error(str(in_words(error)))}
-    ended |= {shown.draw_grid: gr.update(interactive=True), shown.stop_grid: gr.update(interactive=False)}
+    except Exception as error:
+        ended = {shown.error: _failed(error)}
+    ended |= _grid_ready(shown)
     if not done:
-        yield ended | {shown.grid_status: words.told("Stopped." if held_back else "Nothing was drawn.")}
+        yield ended | {shown.grid_status: words.told("Stopped." if held_back else "")}
         return
     path = str(files.kept(picture(grid, done), "grid.png", grid_words.chunks(grid, total(grid, done))))
     how_many = f"Stopped: {len(done)} of {len(grid.cells)}" if held_back else f"{len(done)}"
     yield ended | {
         shown.grid_status: words.told(f"{how_many} cells. {total(grid, done)}"),
-        shown.grid: path,
+        shown.grid: gr.update(value=path, visible=True),
         shown.download_grid: gr.update(value=path, interactive=True),
     }
 
@@ -178,7 +186,7 @@ def _grid(models: Models, asked: Asked, x: str, x_values: str, y: str, y_values:
         if not 1 <= count <= 64:
             raise WrongSettingError(f"pictures in each cell: must be from 1 to 64, got {count}")
         return grid_of(asked, columns, rows, count, lambda option, name: models.named(name))
-    except click.ClickException as error:
+    except Refusal as error:
         raise in_words(error) from error
 
 

@@ -22,7 +22,11 @@ def scheduler_config(plan: Plan) -> str:
 def python(plan: Plan) -> str:
     """A program that draws the same pictures."""
     cls = scheduler_class(plan.options).__name__
-    changed = "".join(f", {name}={value!r}" for name, value in changes(plan.options).items())
+    changed = "".join(
+        f", {name}={value!r}"
+        for name, value in changes(plan.options).items()
+        if not (_is_off(value) and _is_off(plan.model.config.get(name)))
+    )
     seeds = [picture.seed for picture in plan.pictures]
     imports, loaded = [f"from kdpm2 import {cls}"], f"pipe = DiffusionPipeline.from_pretrained({plan.model.name!r})"
     if plan.model.name is None:
@@ -44,6 +48,10 @@ def python(plan: Plan) -> str:
         f"images = pipe({_called(plan)}generator=generators).images",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False
 
 
 def _called(plan: Plan) -> str:

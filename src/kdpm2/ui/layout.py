@@ -11,6 +11,7 @@ from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
 from kdpm2.ui.settings import OWN, START
 
 NO_AXIS = "none"
+_TEXT: dict[str, Any] = {"lines": 1, "max_lines": 20, "wrap_lines": True, "show_line_numbers": False}
 _NOT_AXES = ("set_", "device", "batch")
 
 
@@ -61,8 +62,8 @@ def widgets(models: list[str]) -> dict[str, Any]:
     made["eta"] = gr.Slider(0, 1, 1, step=0.05, label="eta", info="Share of a step's noise that is new")
     made["s_churn"] = gr.Slider(0, 40, 0, step=0.5, label="s_churn", info="Noise added on the way", visible=False)
     with gr.Row():
-        made["sigmas"] = gr.Dropdown([OWN, "plain", *SIGMA_CURVES], value=OWN, label="Curve of the noise levels")
-        made["spacing"] = gr.Dropdown([OWN, *TIMESTEP_SPACINGS], value=OWN, label="Spacing of the timesteps")
+        made["sigmas"] = gr.Dropdown([OWN, "plain", *SIGMA_CURVES], value=OWN, label="Noise curve")
+        made["spacing"] = gr.Dropdown([OWN, *TIMESTEP_SPACINGS], value=OWN, label="Timesteps")
     made["discard_next_to_last_sigma"] = gr.Checkbox(False, label="Leave out the sigma before the last")
     with gr.Row():
         made["seed"] = gr.Number(0, label="First seed", precision=0, minimum=0, min_width=90)
@@ -92,11 +93,9 @@ def shown() -> Shown:
             _grid_tab(made)
         with gr.Tab("Copy", id="copy-tab"):
             gr.Markdown("The same configuration to take away. Each box has a button that copies it.")
-            made["command"] = gr.Code(label="Command", language="shell", elem_id="command", wrap_lines=True)
-            made["python"] = gr.Code(label="Python", language="python", elem_id="python", wrap_lines=True)
-            made["config"] = gr.Code(
-                label="scheduler_config.json", language="json", elem_id="config", max_lines=20, wrap_lines=True
-            )
+            made["command"] = gr.Code(label="Command", elem_id="command", **_TEXT)
+            made["python"] = gr.Code(label="Python", language="python", elem_id="python", **_TEXT)
+            made["config"] = gr.Code(label="scheduler_config.json", language="json", elem_id="config", **_TEXT)
         with gr.Tab("Load", id="load-tab"):
             gr.Markdown("Drop a PNG that kdpm2 has made, and the page has its settings.")
             made["drop"] = gr.File(label="A PNG with settings", file_types=[".png"], elem_id="drop", height=140)
@@ -109,32 +108,46 @@ def _draw_tab(made: dict[str, Any]) -> None:
         made["stop"] = gr.Button("Stop", elem_id="stop", interactive=False)
     made["status"] = gr.HTML("", elem_id="status")
     made["sheet"] = gr.Image(
-        label="Pictures", type="filepath", interactive=False, elem_id="sheet", buttons=["fullscreen"], height=300
-    )
-    made["strip"] = gr.Image(
-        label="What the network takes the clean picture for, step by step",
+        label="Pictures",
+        type="filepath",
         interactive=False,
-        elem_id="strip",
-        format="png",
-        buttons=["fullscreen"],
-        height=280,
+        elem_id="sheet",
+        show_label=False,
+        visible=False,
+        buttons=[],
     )
     with gr.Row():
-        made["download"] = gr.DownloadButton("Download the sheet", interactive=False, elem_id="download", size="md")
+        made["download"] = gr.DownloadButton("Download the sheet", interactive=False, elem_id="download", size="sm")
         made["download_singles"] = gr.DownloadButton(
-            "Download single pictures", interactive=False, elem_id="download-singles", size="md"
+            "Download single pictures", interactive=False, elem_id="download-singles", size="sm"
         )
-    with gr.Accordion("Noise levels", open=True):
-        made["calls"] = gr.HTML("", elem_id="calls")
-        made["levels"] = gr.HTML("", elem_id="levels")
-        with gr.Row():
-            made["pin"] = gr.Button("Compare with these settings", size="sm", elem_id="pin")
-            made["unpin"] = gr.Button("Compare no more", size="sm", elem_id="unpin", interactive=False)
-    with gr.Accordion("History", open=True):
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=320):
+            gr.HTML("<h2>Noise levels</h2>")
+            made["calls"] = gr.HTML("", elem_id="calls")
+            made["levels"] = gr.HTML("", elem_id="levels")
+            with gr.Row():
+                made["pin"] = gr.Button("Compare with these", size="sm", elem_id="pin")
+                made["unpin"] = gr.Button("Compare no more", size="sm", elem_id="unpin", interactive=False)
+        with gr.Column(min_width=320):
+            gr.HTML("<h2>Step by step</h2><p>What the network takes the clean pictures for.</p>")
+            made["strip"] = gr.Image(
+                label="Each step's estimate of the clean pictures",
+                interactive=False,
+                elem_id="strip",
+                format="png",
+                show_label=False,
+                visible=False,
+                buttons=[],
+            )
+    with gr.Accordion("History: choose one to have its settings back", open=True):
         made["history"] = gr.Gallery(
             label="Choose one to have its settings back",
+            show_label=False,
             columns=4,
-            height=220,
+            fit_columns=False,
+            height="auto",
+            buttons=[],
             allow_preview=False,
             interactive=False,
             elem_id="history",
@@ -157,6 +170,13 @@ def _grid_tab(made: dict[str, Any]) -> None:
         made["stop_grid"] = gr.Button("Stop", elem_id="stop-grid", interactive=False)
     made["grid_status"] = gr.HTML("", elem_id="grid-status")
     made["grid"] = gr.Image(
-        label="Grid", type="filepath", interactive=False, elem_id="grid", buttons=["fullscreen"], format="png"
+        label="Grid",
+        type="filepath",
+        interactive=False,
+        elem_id="grid",
+        format="png",
+        show_label=False,
+        visible=False,
+        buttons=["fullscreen"],
     )
     made["download_grid"] = gr.DownloadButton("Download the grid", interactive=False, elem_id="download-grid")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from kdpm2.table import StageTable
 
@@ -15,7 +16,7 @@ _COLORS = ("#3b82f6", "#f97316")  # readable on white and on black
 
 def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
     """An SVG of at most two tables, each with its name: sigma, midpoints, down and up over the network calls."""
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
     for (name, table), color in zip(tables, _COLORS, strict=False):
         calls, starts = range(1, len(table) + 1), table.starts_step
@@ -23,27 +24,39 @@ def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
         for chosen, marker, what in ((starts, "o", "sigma"), (~starts, "x", "midpoint")):
             at = [stage for stage in range(len(table)) if chosen[stage]]
             shown = table.stage_sigmas[at]
-            axes.plot([stage + 1 for stage in at], shown, marker, color=color, label=f"{name}: {what}")
+            axes.plot([stage + 1 for stage in at], shown, marker, color=color, label=_label(name, what))
         for levels, marker, what in ((table.down, "v", "down"), (table.up, "^", "up")):
             ends = [stage for stage in range(len(table)) if table.ends_step[stage] and levels[table.step[stage]] > 0]
             at_ends = [levels[table.step[stage]] for stage in ends]
             if ends:
-                label = f"{name}: {what}"
-                axes.plot([e + 1.5 for e in ends], at_ends, marker, color=color, alpha=0.45, markersize=5, label=label)
+                axes.plot(
+                    [e + 1.5 for e in ends],
+                    at_ends,
+                    marker,
+                    color=color,
+                    alpha=0.45,
+                    markersize=5,
+                    label=_label(name, what),
+                )
     axes.set(yscale="log", xlabel="network call", ylabel="noise level")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=_INK, alpha=0.12)
-    legend = axes.legend(fontsize=8, framealpha=0, labelcolor=_INK)
-    legend.set_draggable(False)
-    for part in (axes.xaxis.label, axes.yaxis.label, *axes.spines.values()):
-        part.set_color(_INK)
+    axes.legend(fontsize=9, framealpha=0, labelcolor=_INK)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set_color(_INK)
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
     axes.tick_params(colors=_INK, which="both")
     return _svg(figure, "; ".join(_in_words(name, table) for name, table in tables))
 
 
+def _label(name: str, what: str) -> str:
+    return f"{name}: {what}" if name else what
+
+
 def _in_words(name: str, table: StageTable) -> str:
     levels = ", ".join(f"{sigma:.3g}" for sigma in table.sigmas)
-    return f"{name}: {len(table)} network calls, sigma {levels}"
+    return f"{name or 'settings'}: {len(table)} network calls, sigma {levels}"
 
 
 def _svg(figure: Figure, words: str) -> str:

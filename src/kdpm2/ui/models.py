@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-import click
-
 from kdpm2.cli.loading import Model, describe, digits
+from kdpm2.cli.options import Refusal
 from kdpm2.cli.plan import Plan, planned
 from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words
 
@@ -36,5 +35,5 @@ class Models:
         self.named(settings.asked.get("pipeline"))
         try:
             return planned(settings.asked, settings.number, lambda option, name: self.named(name))
-        except click.ClickException as error:
+        except Refusal as error:
             raise in_words(error) from error

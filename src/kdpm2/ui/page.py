@@ -31,7 +31,7 @@ def page(models: Models) -> gr.Blocks:
         pinned, past = gr.State(None), gr.State([])
         _levels(blocks, models, set_, see, pinned)
         _visible(models, set_)
-        _draws(worker, models, set_, see, past)
+        _draws(blocks, worker, models, set_, see, past)
         _restores(models, set_, see, past)
     return blocks.queue(default_concurrency_limit=None)
 
@@ -50,14 +50,13 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
     def follow(pinned: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         try:
             plan = models.plan(settings(_said(values)))
-            tables = [("these" if pinned else "settings", plan.scheduler.table)]
+            tables = [("now" if pinned else "", plan.scheduler.table)]
             if pinned:
-                tables.append(("compared", models.plan(settings(pinned)).scheduler.table))
+                tables.append(("before", models.plan(settings(pinned)).scheduler.table))
         except WrongSettingError as error:
-            return {see.error: words.error(str(error)), see.draw: gr.update(interactive=False)}
+            return {see.error: words.error(str(error))}
         return {
             see.error: "",
-            see.draw: gr.update(interactive=True),
             see.levels: levels.drawn(tables),
             see.calls: words.told(_summary(plan)),
             see.command: exported.command(plan),
@@ -65,7 +64,7 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
             see.config: exported.scheduler_config(plan),
         }
 
-    followers = [see.error, see.draw, see.levels, see.calls, see.command, see.python, see.config]
+    followers = [see.error, see.levels, see.calls, see.command, see.python, see.config]
     changes = [widget.change for widget in set_.values()]
     gr.on(
         [blocks.load, pinned.change, *changes],
@@ -117,7 +116,7 @@ def _visible(models: Models, set_: dict[str, Any]) -> None:
     )
 
 
-def _draws(worker: Worker, models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
+def _draws(blocks: gr.Blocks, worker: Worker, models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
     """The buttons that draw and stop."""
 
     def draw(request: gr.Request, held: list[Any], *values: Any) -> Iterator[dict[Any, Any]]:
@@ -129,16 +128,25 @@ def _draws(worker: Worker, models: Models, set_: dict[str, Any], see: Shown, pas
         axes, said = values[:5], _said(values[5:])
         yield from drawing.draw_grid(worker, models, see, said, axes, str(request.session_hash))
 
+    def begin(request: gr.Request) -> tuple[Any, Any, str]:
+        worker.begin(str(request.session_hash))
+        return gr.update(interactive=False), gr.update(interactive=True), words.told("In line, or loading the model.")
+
     def stop(request: gr.Request) -> None:
         worker.stop(str(request.session_hash))
 
     drawn = [see.error, see.draw, see.stop, see.status, see.strip, see.sheet, see.download, see.download_singles]
-    see.draw.click(draw, [past, *_inputs(set_)], [*drawn, see.history, past], **_NETWORK)
+    see.draw.click(begin, None, [see.draw, see.stop, see.status], queue=False, **_QUICK).then(
+        draw, [past, *_inputs(set_)], [*drawn, see.history, past], **_NETWORK
+    )
     grid = [see.error, see.draw_grid, see.stop_grid, see.grid_status, see.grid, see.download_grid]
     axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
-    see.draw_grid.click(draw_grid, [*axes, *_inputs(set_)], grid, **_NETWORK)
+    see.draw_grid.click(begin, None, [see.draw_grid, see.stop_grid, see.grid_status], queue=False, **_QUICK).then(
+        draw_grid, [*axes, *_inputs(set_)], grid, **_NETWORK
+    )
     see.stop.click(stop, None, None, queue=False, **_QUICK)
     see.stop_grid.click(stop, None, None, queue=False, **_QUICK)
+    blocks.unload(stop)
 
 
 def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:

@@ -55,7 +55,9 @@ def app(models: Models, names: list[str]) -> Any:
         models: What it offers.
         names: The hosts that a browser may ask it by; another site that has a name lead here is not answered.
     """
-    theme = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONO)
+    theme = gr.themes.Default(primary_hue="blue", font=_FONTS, font_mono=_MONO).set(
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300"
+    )
     mounted = gr.mount_gradio_app(
         FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page(models),

@@ -4,13 +4,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import click
-
 from kdpm2.cli import values
 from kdpm2.cli.asked import Asked, read
-from kdpm2.cli.options import as_arguments, flattened
+from kdpm2.cli.options import Refusal, as_arguments, flattened
 
-OWN = "the model's own"
+OWN = "model's own"
 DIGITS = "digits"
 _MOST = 64
 
@@ -53,8 +51,11 @@ START: dict[str, Any] = {
     "others": "",
 }
 
-# An option that only one of the samplers has is on the page with that one alone.
+_LEFT_OUT = {("pipeline", DIGITS), ("eta", 1.0), ("s_churn", 0.0), ("s_noise", 1.0)}
+"""What goes without saying."""
+
 _OF_SAMPLER = {"eta": "ancestral", "s_churn": "discrete"}
+"""Options that only one of the samplers has; they are on the page with that one alone."""
 
 
 class Settings(NamedTuple):
@@ -68,9 +69,9 @@ class WrongSettingError(ValueError):
     """A setting that cannot be, in words for the page."""
 
 
-def in_words(error: click.ClickException) -> WrongSettingError:
+def in_words(error: Any) -> WrongSettingError:
     """What an error of the command says, without its first words."""
-    text = error.format_message().removeprefix("Invalid value for ").removeprefix("Invalid value: ")
+    text: str = error.format_message().removeprefix("Invalid value for ").removeprefix("Invalid value: ")
     return WrongSettingError(text.replace("'--", "--").replace("':", ":"))
 
 
@@ -80,22 +81,18 @@ def settings(said: Mapping[str, Any]) -> Settings:
     for name, value in said.items():
         if name in ("number", "others") or _OF_SAMPLER.get(name, said["sampler"]) != said["sampler"]:
             continue
-        if value in (None, "", OWN, False) or (name == "pipeline" and value == DIGITS) or _is_default(name, value):
+        if value is None or value is False or value in ("", OWN) or (name, value) in _LEFT_OUT:
             continue
         option = f"--{name.replace('_', '-')}"
-        number = isinstance(value, float) and value.is_integer()
-        arguments.append(option if value is True else f"{option}={int(value) if number else value}")
+        whole = isinstance(value, float) and value.is_integer()
+        arguments.append(option if value is True else f"{option}={int(value) if whole else value}")
     try:
         number = values.whole(1, _MOST)(str(int(said["number"] or 0)))
         return Settings(read([*arguments, *shlex.split(said["others"] or "")]), number)
-    except click.ClickException as error:
+    except Refusal as error:
         raise in_words(error) from error
     except ValueError as error:  # shlex: a quotation without an end
         raise WrongSettingError(f"other options: {error}") from error
-
-
-def _is_default(name: str, value: Any) -> bool:
-    return name in ("eta", "s_churn", "s_noise") and value == START[name]
 
 
 def of_command(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -109,7 +106,7 @@ def of_command(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     rest, own = _without(words[2:], ("--number", "--x", "--y", "--seeds"))
     try:
         asked = read([word for word in rest if word != "--annotate"])
-    except click.ClickException as error:
+    except Refusal as error:
         raise in_words(error) from error
     said = START | {"labels": "", "eta": 1.0, "guidance_scale": None}
     said |= {"steps": 25, "number": int(own.pop("--number", own.get("--seeds", "1")))}

@@ -25,6 +25,10 @@ class Worker:
         self._held, self._lock = Held(), threading.Lock()
         self._stops: dict[str, threading.Event] = {}
 
+    def begin(self, session: str) -> None:
+        """Have the next work of a session be one that can be stopped from now on, also while it is in line."""
+        self._stops[session] = threading.Event()
+
     def stop(self, session: str) -> None:
         """Stop the work of a session, if there is some."""
         stop = self._stops.get(session)
@@ -42,8 +46,7 @@ class Worker:
         Raises:
             Exception: What the work raises, `Stopped` too.
         """
-        stop, news = threading.Event(), queue.Queue[tuple[str, Any]]()
-        self._stops[session] = stop
+        stop, news = self._stops.setdefault(session, threading.Event()), queue.Queue[tuple[str, Any]]()
 
         def tell(what: T | None) -> None:
             if stop.is_set():
@@ -54,6 +57,7 @@ class Worker:
         def at_work() -> None:
             try:
                 with self._lock:
+                    tell(None)
                     work(self._held, tell)
                 news.put(("end", None))
             except BaseException as error:

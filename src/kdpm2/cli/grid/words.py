@@ -29,7 +29,7 @@ def shared(grid: Grid) -> str:
         for name, value in first.items()
         if name not in _SHOWN_ONCE and all(cell.plan.given.get(name) == value for cell in grid.cells)
     }
-    said = [f"{name.replace('_', ' ')} {getattr(value, 'value', value)}" for name, value in same.items()]
+    said = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in same.items()]
     model = [] if "pipeline" in first else ["kdpm2 digits"]
     return ", ".join([*model, *said])
 
@@ -41,6 +41,10 @@ def chunks(grid: Grid, total: str) -> dict[str, str]:
     seeds = f"Seeds: {first}-{first + grid.seeds - 1}"
     parameters = "\n".join([shared(grid), *axes, f"{seeds}, {total}, Version: kdpm2 {kdpm2.__version__}"])
     return {"parameters": parameters, "command": command(grid)}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(getattr(value, "value", value))
 
 
 def _as_text(value: Any) -> Any:
