@@ -54,6 +54,7 @@ def screens(address: str) -> None:
         ):
             width, height = size
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+            context.set_default_timeout(120_000)
             page = context.new_page()
             page.goto(address)
             page.wait_for_selector("#levels-plot")

@@ -108,6 +108,7 @@ def test_what_is_drawn_is_what_the_command_draws_and_is_dropped_back(window: Any
     fresh.get_by_role("tab", name="Load").click()
     fresh.set_input_files("#drop input[type=file]", str(sheet))
     fresh.wait_for_function("document.querySelector('#set-steps input[type=number]').value === '4'")
+    fresh.get_by_role("tab", name="Draw").click()
     until(fresh, "#calls", "7 network calls for each of 3 pictures")
     fresh.get_by_role("tab", name="Copy").click()
     assert fresh.inner_text("#command .cm-content").replace("\n", "") == text
