@@ -10,6 +10,7 @@ from kdpm2.cli.asked import DTYPES, LARGEST_SEED, Asked
 from kdpm2.cli.loading import Model, describe, digits, number_of_digits
 from kdpm2.cli.options import changes, flattened, own_levels, refuse, refused_by, scheduler_class, scheduler_options
 from kdpm2.cli.pictures import Picture
+from kdpm2.table import StageTable
 
 _DIGITS = 100
 _DIGITS_TOGETHER = 200
@@ -24,6 +25,7 @@ class Plan:
         model: With what.
         pictures: Their seeds and labels.
         called: What else the pipeline is called with.
+        spaced: What of it says where the steps are.
         options: Those of the scheduler that were given.
         scheduler_of: Makes our scheduler of a model's configuration.
         scheduler: Ours, of the configuration that is known of.
@@ -36,6 +38,7 @@ class Plan:
     model: Model
     pictures: list[Picture]
     called: dict[str, Any]
+    spaced: Mapping[str, Any]
     options: Mapping[str, Any]
     scheduler_of: Callable[[Any], Any]
     scheduler: Any
@@ -45,9 +48,16 @@ class Plan:
     dtype: str | None
 
     @property
+    def table(self) -> StageTable | None:
+        """The stages of a run; None where a flow's shift follows the size of the image, which the pipeline knows."""
+        return None if self.scheduler.config.use_dynamic_shifting else self.scheduler.table
+
+    @property
     def stages(self) -> int:
-        """How often a run calls the network."""
-        return len(self.scheduler.timesteps)
+        """How often a run calls the network, as far as is known before it."""
+        if self.table is not None:
+            return len(self.table)
+        return 2 * max(len(each) if isinstance(each, list) else each for each in self.spaced.values()) - 1
 
 
 def planned(asked: Asked, number: int | None = None, described: Callable[[str, str], Model] = describe) -> Plan:
@@ -91,7 +101,9 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
     )
     pictures = [Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)]
     together = asked.get("batch") or (_DIGITS_TOGETHER if pipeline is None else 1)
-    return Plan(model, pictures, called, options, scheduler_of, scheduler, given, together, asked["device"], dtype)
+    return Plan(
+        model, pictures, called, spaced, options, scheduler_of, scheduler, given, together, asked["device"], dtype
+    )
 
 
 def _checked_labels(labels: values.Labels, classes: int) -> values.Labels:

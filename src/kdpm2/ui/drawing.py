@@ -116,7 +116,7 @@ def _calls(plan: Plan) -> int:
 def _drawing(plan: Plan) -> Callable[[Held, Callable[[_News | None], None]], None]:
     def work(held: Held, tell: Callable[[_News | None], None]) -> None:
         pipe = held.pipeline(plan)
-        strip, calls = Strip(len(plan.scheduler.table.sigmas) - 1), 0
+        strip, calls = Strip((plan.stages + 1) // 2), 0
 
         def watch(seen: Seen) -> None:
             nonlocal calls

@@ -15,7 +15,12 @@ _COLORS = ("#3b82f6", "#f97316")  # readable on white and on black
 
 
 def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
-    """An SVG of at most two tables, each with its name: sigma, midpoints, down and up over the network calls."""
+    """An SVG of at most two tables, each with its name: sigma, midpoints, down and up over the network calls.
+
+    Nothing where there is no table.
+    """
+    if not tables:
+        return ""
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
     for (name, table), color in zip(tables, _COLORS, strict=False):

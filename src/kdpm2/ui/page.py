@@ -50,14 +50,14 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
     def follow(pinned: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         try:
             plan = models.plan(settings(_said(values)))
-            tables = [("now" if pinned else "", plan.scheduler.table)]
+            tables = [("now" if pinned else "", plan.table)]
             if pinned:
-                tables.append(("before", models.plan(settings(pinned)).scheduler.table))
+                tables.append(("before", models.plan(settings(pinned)).table))
         except WrongSettingError as error:
             return {see.error: words.error(str(error))}
         return {
             see.error: "",
-            see.levels: levels.drawn(tables),
+            see.levels: levels.drawn([(name, table) for name, table in tables if table is not None]),
             see.calls: words.told(_summary(plan)),
             see.command: exported.command(plan),
             see.python: exported.python(plan),
@@ -82,8 +82,10 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
 
 def _summary(plan: Plan) -> str:
     count = len(plan.pictures)
-    first, last = plan.scheduler.table.sigmas[0], plan.scheduler.table.sigmas[-1]
-    return f"{plan.stages} network calls for each of {count} pictures; sigma from {first:.4g} to {last:.4g}"
+    calls = f"{plan.stages} network calls for each of {count} pictures"
+    if plan.table is None:
+        return f"{calls}; the noise levels follow the size of the image, and are known when it is drawn"
+    return f"{calls}; sigma from {plan.table.sigmas[0]:.4g} to {plan.table.sigmas[-1]:.4g}"
 
 
 def _visible(models: Models, set_: dict[str, Any]) -> None:
