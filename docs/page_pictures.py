@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 FIGURES = Path(__file__).parent / "figures"
 GRIDS = {
     "choosing_grid.png": ["--x", "eta=0,0.3,0.6,1", "--y", "steps=4,6,10", "--labels", "3,5,8,2", "--sigmas", "plain"],
@@ -54,7 +56,7 @@ def screens(address: str) -> None:
         ):
             width, height = size
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-            context.set_default_timeout(120_000)
+            context.set_default_timeout(300_000)
             page = context.new_page()
             page.goto(address)
             page.wait_for_selector("#levels-plot")
@@ -63,7 +65,14 @@ def screens(address: str) -> None:
             if use is grid:
                 page.evaluate("document.querySelector('#x').scrollIntoView()")
             page.screenshot(path=FIGURES / name)
+            few_colours(FIGURES / name)
         browser.close()
+
+
+def few_colours(path: Path) -> None:
+    """Write a picture again in 64 colours, which a page has no need of more than."""
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def main() -> None:

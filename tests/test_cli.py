@@ -494,7 +494,7 @@ def test_half_the_precision(tmp_path: Path) -> None:
     assert "--dtype bfloat16" in half.text["command"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", ["sample", "grid", "schedule"])
+@pytest.mark.parametrize("command", ["sample", "grid", "schedule", "ui"])
 def test_help_fits_80_columns(command: str) -> None:
     result = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, [command, "--help"])
     lines = result.output.splitlines()

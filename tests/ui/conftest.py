@@ -53,7 +53,7 @@ def window(browser: Any, address: str, tmp_path: Path) -> Iterator[Any]:
 
     def new(width: int = 1280, height: int = 900, scheme: str = "light") -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        context.set_default_timeout(120_000)  # the machine may have other things to do
+        context.set_default_timeout(300_000)  # the machine may have other things to do
         opened.append(context)
         page = context.new_page()
         asked: list[str] = []

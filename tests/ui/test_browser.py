@@ -206,6 +206,6 @@ def test_wrong_settings_are_named_and_nothing_is_lost(window: Any) -> None:
     page.fill("#set-others textarea, #set-others input", "--pipeline /etc")
     until(page, "#error", "/etc is not among the models of this page")
     page.fill("#set-others textarea, #set-others input", "--noise brownian")
-    page.wait_for_function("document.querySelector('#error').innerText === ''")
+    page.wait_for_selector("#error .wrong", state="detached")
     page.click("#draw")
     until(page, "#status", "3 pictures in ")
