@@ -29,7 +29,7 @@ def test_news_come_in_order_and_errors_too() -> None:
 
 @pytest.mark.parametrize("when", ["in line", "at work"])
 def test_a_session_is_stopped_and_no_other(when: str) -> None:
-    worker, told = Worker(), []
+    worker, told = Worker(), list[None]()
 
     def work(_: Held, tell: Callable[[str | None], None]) -> None:
         for _turn in range(10**6):
@@ -81,7 +81,7 @@ def test_one_window_draws_at_a_time() -> None:
 
     seen: dict[str, list[int]] = {}
     threads = [
-        threading.Thread(target=lambda name=name: seen.update({name: list(worker.streamed(name, work))}))  # type: ignore[misc]
+        threading.Thread(target=lambda name=name: seen.update({name: list(worker.streamed(name, work))}))
         for name in "abc"
     ]
     for thread in threads:
