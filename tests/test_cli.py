@@ -420,7 +420,7 @@ def test_what_is_out_of_range_is_refused_before_anything_is_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    monkeypatch.setattr(sys.modules["kdpm2.cli.drawing"], "load", loaded)
     result = kdpm2("sample", "--output", str(tmp_path / "a.png"), option, value)
     assert result.exit_code == 2, result.output
     line = result.output.splitlines()[-1]
@@ -435,7 +435,7 @@ def test_no_option_is_refused_after_a_model_was_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    monkeypatch.setattr(sys.modules["kdpm2.cli.drawing"], "load", loaded)
     shared = ["sample", "--output", str(tmp_path / "a.png")]
     pipeline = ["--pipeline", str(unconditional)]
     for arguments, option in (
@@ -494,7 +494,7 @@ def test_half_the_precision(tmp_path: Path) -> None:
     assert "--dtype bfloat16" in half.text["command"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", ["sample", "schedule"])
+@pytest.mark.parametrize("command", ["sample", "grid", "schedule", "ui"])
 def test_help_fits_80_columns(command: str) -> None:
     result = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, [command, "--help"])
     lines = result.output.splitlines()

@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels."""
+"""The `kdpm2` command: `sample` and `grid` draw pictures, `schedule` shows noise levels, `ui` serves a page."""
 
 import os
 import signal
@@ -9,15 +9,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import kdpm2
+from kdpm2.cli.grid.command import draw_grid
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
+from kdpm2.cli.ui import ui
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
 app.command(cls=Grouped)(sample)
+app.command("grid", cls=Grouped)(draw_grid)
 app.command(cls=Grouped)(schedule)
+app.command(cls=Grouped)(ui)
 
 
 def _say_version(asked: bool) -> None:
