@@ -54,6 +54,8 @@ class Bench:
         told: Called with the number of network calls of each run.
 
     Attributes:
+        schedule: Of the denoiser.
+        eta: Stochasticity.
         calls: How many network calls there were.
     """
 
@@ -69,7 +71,7 @@ class Bench:
         told: Callable[[int], object],
     ) -> None:
         self.schedule = denoiser.schedule
-        self._eta, self._told, self.calls = eta, told, 0
+        self.eta, self._told, self.calls = eta, told, 0
         self._noise = gaussian(shape, dtype, device, [generator_of(seed + i) for i in range(shape[0])])
         self._path = Brownian(self._noise, 0.0, highest, seed) if eta else None
 
@@ -84,7 +86,7 @@ class Bench:
         """A run over levels, the last of which is its end; from the first noise, or from samples at the first level."""
         x = self._noise * float(levels[0]) if start is None else start
         steps = spacing.given(self.schedule, levels)
-        table = dpm2(self.schedule, steps, self._denoiser.prediction_type, self._eta)
+        table = dpm2(self.schedule, steps, self._denoiser.prediction_type, self.eta)
         traced = Traced(x)
 
         def note(told: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ class _Search:
 
     def search(self) -> None:
         self.reference = self.bench.run(self.fine, trace=True)
-        local = measured(self.bench, self.fine, self.reference)
+        local = measured(self.bench, self.fine, self.reference, self.steps)
         self.reference.before.clear()
         self.reference.denoised.clear()
         best = self.tried(TUNED, local.levels(self.steps))
