@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels."""
+"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels, `tune` finds some."""
 
 import os
 import signal
@@ -12,12 +12,14 @@ import kdpm2
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
+from kdpm2.cli.tune import tune
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
 app.command(cls=Grouped)(sample)
 app.command(cls=Grouped)(schedule)
+app.command(cls=Grouped)(tune)
 
 
 def _say_version(asked: bool) -> None:

@@ -5,7 +5,7 @@ steps make the same (`mesh`). It tries these levels and the untuned curves (`unt
 on, within a fixed number of network calls (`polish`). Then samples that the search has not seen decide between the
 result and the untuned curves.
 
-The error of levels is the mean squared distance between where they lead and where the fine run leads, from the same
+The error of levels is the mean distance between where they lead and where the fine run leads, from the same
 noise and along the same Brownian path (`bench`).
 
 References:

@@ -100,7 +100,7 @@ class Bench:
         return traced
 
 
-def squared(a: torch.Tensor, b: torch.Tensor) -> Floats:
-    """The mean squared distance of each sample, shape (B,)."""
+def distances(a: torch.Tensor, b: torch.Tensor) -> Floats:
+    """How far apart samples are, shape (B,): the root of the mean square of their differences."""
     difference = (a - b).reshape(len(a), -1).double()
-    return np.asarray(difference.square().mean(dim=1).cpu().numpy())
+    return np.asarray(difference.square().mean(dim=1).sqrt().cpu().numpy())

@@ -17,14 +17,14 @@ _FIRST_STEP = 0.5
 _SMALLEST_STEP = 0.06
 
 
-def moved(levels: Floats, direction: int, by: float, low: float) -> Floats:
+def moved(levels: Floats, direction: int, by: float, bounds: tuple[float, float]) -> Floats:
     """Levels changed in one direction: 0 moves the last start in log σ, k reshapes the steps by the power k of t.
 
     Args:
         levels: Shape (N+1,): where steps start, and 0. The first stays.
         direction: From 0 to N-2.
         by: How far.
-        low: No start falls below this.
+        bounds: Of the last start.
     """
     logs = np.log(levels[:-1])
     lengths = -np.diff(logs)
@@ -33,13 +33,14 @@ def moved(levels: Floats, direction: int, by: float, low: float) -> Floats:
         t = np.linspace(-1, 1, len(lengths))
         lengths = lengths * np.exp(by * t**direction)
     else:
-        whole = min(whole - by, logs[0] - np.log(low)) if whole > by else whole / 2
+        low, high = logs[0] - np.log(bounds)
+        whole = min(max(whole - by, high, whole / 2), low)
     starts = logs[0] - np.append(0.0, np.cumsum(lengths * (whole / lengths.sum())))
     return np.append(np.exp(starts), 0.0)
 
 
 def polished(
-    levels: Floats, error: float, measure: Callable[[Floats], float], affordable: Callable[[], bool], low: float
+    levels: Floats, error: float, measure: Callable[[Floats], float], affordable: Callable[[], bool], bounds: tuple[float, float]
 ) -> Floats:
     """The best levels found.
 
@@ -48,7 +49,7 @@ def polished(
         error: What `measure` gives for them.
         measure: The error of levels.
         affordable: Whether it may be called once more.
-        low: No start falls below this.
+        bounds: Of the last start.
     """
     size = _FIRST_STEP
     directions = range(min(len(levels) - 2, _MOST_DIRECTIONS))
@@ -58,9 +59,9 @@ def polished(
             for place in _places(tried, size):
                 if not affordable():
                     break
-                tried[place] = measure(moved(levels, direction, place, low))
+                tried[place] = measure(moved(levels, direction, place, bounds))
             best = min(tried, key=lambda place: tried[place])
-            levels, error = (moved(levels, direction, best, low) if best else levels), tried[best]
+            levels, error = (moved(levels, direction, best, bounds) if best else levels), tried[best]
             if not affordable():
                 return levels
         size /= 2

@@ -17,7 +17,7 @@ class Tried(NamedTuple):
     Attributes:
         name: What they are called: "tuned", or an untuned curve.
         levels: Shape (N+1,): where the steps start, and 0.
-        error: The mean squared distance to the fine run.
+        error: The mean distance to the fine run: of each sample the root of the mean square of the differences.
         uncertainty: Its standard error.
     """
 
@@ -60,8 +60,8 @@ class Tuned:
         """The report, as lines of text."""
         width = max(len(each.name) for each in self.tried)
         lines = [
-            f"{self.steps} steps, eta {self.eta:g}: distance to {self.reference_steps} steps, mean square of "
-            f"{self.samples} held-out samples"
+            f"{self.steps} steps, eta {self.eta:g}: distance to {self.reference_steps} steps, mean of {self.samples} held-out "
+            "samples"
         ]
         lines += [
             f"{'>' if each.name == self.name else ' '} {each.name:<{width}}  {each.error:.5g} ± {each.uncertainty:.2g}"

@@ -14,7 +14,7 @@ from kdpm2._progress import bar
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.noise import LARGEST_SEED
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.tuning.bench import Bench, Traced, calls_of, squared
+from kdpm2.tuning.bench import Bench, Traced, calls_of, distances
 from kdpm2.tuning.mesh import LocalError, measured
 from kdpm2.tuning.polish import polished
 from kdpm2.tuning.report import TUNED, Tried, Tuned
@@ -144,51 +144,54 @@ class _Search:
         local = measured(self.bench, self.fine, self.reference, self.steps)
         self.reference.before.clear()
         self.reference.denoised.clear()
-        best = self.tried(TUNED, local.levels(self.steps))
         start = local.levels(self.steps)
+        best = self.tried(TUNED, start)
         for each in self.promising(local):
             error = self.tried(each.name, each.levels)
             if error < best:
                 best, start = error, each.levels
-        self.tuned_so_far = start
-
         def measure(levels: Floats) -> float:
             nonlocal best
             error = self.error(levels)
-            searched = float(error[: len(error) // 2].mean())
+            searched = _searched(error)
             if searched < best:
                 best = searched
                 self.errors[TUNED] = (levels, error)
             return searched
 
-        polished(start, best, measure, self.affordable, self.low)
+        polished(start, best, measure, self.affordable, (self.low, local.highest_last))
 
     def promising(self, local: LocalError) -> list[Untuned]:
         """The untuned levels of the smallest predicted errors, as many as may be tried."""
+        fit = [each for each in self.rivals if each.levels[-2] <= local.highest_last]
         most = int((self.allowed - self.bench.calls) * _FOR_UNTUNED) // calls_of(self.steps)
-        return sorted(self.rivals, key=lambda each: local.predicted(each.levels))[: max(most, 1)]
+        return sorted(fit, key=lambda each: local.predicted(each.levels))[: max(most, 1)]
 
     def affordable(self) -> bool:
         return self.bench.calls + calls_of(self.steps) <= self.allowed
 
     def error(self, levels: Floats) -> Floats:
         assert self.reference is not None
-        return squared(self.bench.run(levels).samples, self.reference.samples)
+        return distances(self.bench.run(levels).samples, self.reference.samples)
 
     def tried(self, name: str, levels: Floats) -> float:
         """The error of levels on the samples of the search, noted together with that on the others."""
         error = self.error(levels)
         self.errors[name] = (levels, error)
-        return float(error[: len(error) // 2].mean())
+        return _searched(error)
 
     def chosen(self) -> Tuned:
+        """What was found so far, by the samples held out."""
         tried = []
         for name, (levels, error) in self.errors.items():
             held_out = error[len(error) // 2 :]
             uncertainty = float(held_out.std(ddof=1) / np.sqrt(len(held_out)))
             tried.append(Tried(name, levels, float(held_out.mean()), uncertainty))
         tried.sort(key=lambda each: each.error)
-        best = tried[0]
+        # One untuned curve alone, chosen by the search: the best of many by the samples held out would be so by luck.
+        by_search = sorted(self.errors, key=lambda name: _searched(self.errors[name][1]))
+        rival = next((name for name in by_search if name != TUNED), TUNED)
+        best = next(each for each in tried if each.name in (TUNED, rival))
         untuned = next((each.options for each in self.rivals if each.name == best.name), None)
         return Tuned(
             sigmas=best.levels,
@@ -212,3 +215,8 @@ class _Search:
             return none | untuned
         end = min(self.low, levels[-2] / 2)
         return none | {"tuned_sigmas": [float(f"{level:.6g}") for level in (*levels[:-1], end)]}
+
+
+def _searched(error: Floats) -> float:
+    """The mean error of the samples that the search looks at."""
+    return float(error[: len(error) // 2].mean())
