@@ -8,8 +8,8 @@ beta             :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`
 lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
 ===============  ===========================================================================================
 
-Some noise levels are not a curve between two ends but a table, found by optimisation for one model. For other numbers of
-steps a table is interpolated linearly in log σ. The tables of Align Your Steps have eleven values each, for three models.
+Some noise levels are not a curve between two ends but a table, found by optimisation for one model. For other numbers
+of steps a table is interpolated linearly in log σ. Align Your Steps has tables of eleven values, for three models.
 `kdpm2.tune` makes a table for any model.
 
 Every function checks its arguments: both ends must be positive, the first must not be the smaller one, and the count

@@ -1,8 +1,8 @@
 r"""Which noise levels a run visits.
 
 There are four ways. The model's family spaces the starts of the steps (`kdpm2.timestep_spacing`). Or a curve of
-`kdpm2.curves` joins the first and the last of these sigmas; EDM models have only this. Or a table that was tuned for the
-model is interpolated (`kdpm2.tune`). Or the caller gives the sigmas.
+`kdpm2.curves` joins the first and the last of these sigmas; EDM models have only this. Or a table that was tuned for
+the model is interpolated (`kdpm2.tune`). Or the caller gives the sigmas.
 A run ends at 0 or at a last sigma. The next-to-last sigma can be left out, which helps DPM2 a with few steps.
 
 References:
@@ -278,7 +278,7 @@ def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_r
 def _joined(schedule: NoiseSchedule, spaced: Floats, count: int, curved: _Curved) -> Floats:
     """The sigmas of a curve from the first of the spaced ones to the last, unless it has ends of its own."""
     name, curve, sigma_min, sigma_max, rho = curved
-    assert name is not None and curve is not None
+    assert curve is not None
     if rho is not None and "rho" not in curve.takes:
         raise ValueError(f"rho must be None for {name} sigmas, got {_check.shown(rho)}")
     if not curve.has_ends:

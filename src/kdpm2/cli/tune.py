@@ -39,8 +39,8 @@ def tune(
         float, _option("X", HOW, "Classifier-free guidance [1]", parser=values.real(0, 100))
     ] = 1.0,
     samples: Annotated[
-        int, _option("N", HOW, "Samples; half decide at the end [32]", parser=values.whole(4, _MOST_SAMPLES))
-    ] = 32,
+        int, _option("N", HOW, "Samples; half decide at the end [40]", parser=values.whole(4, _MOST_SAMPLES))
+    ] = 40,
     seed: Annotated[
         int, _option("S", HOW, "Of the first sample; the next count up [0]", parser=values.whole(0, _LARGEST_SEED))
     ] = 0,
@@ -72,7 +72,7 @@ def tune(
         labels = _checked_labels(labels, model.classes)
     called: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt}
     called = {name: value for name, value in called.items() if value is not None}
-    guided = {"guidance_scale": guidance_scale} if guidance_scale != 1 else {}
+    guided: dict[str, Any] = {"guidance_scale": guidance_scale} if guidance_scale != 1 else {}
     _check_accepted(model, labels, called | guided)
     torch_device, torch_dtype = _device(device), _dtype(dtype)
 

@@ -1,19 +1,20 @@
 r"""Where the local error of a run is, and levels that share it evenly.
 
-The error that a step of length h in λ = log σ makes by itself is :math:`C(\lambda)\,h^q`. For a second-order method q is 3.
-Where the steps add noise it is 3/2, because the path between two levels is not known to a step. Along a fine run, one
-long step is held against the fine ones, which gives C. Levels between which :math:`\int C^{1/q}\,d\lambda` is the same
-make equal errors: the mesh of a solver of ordinary differential equations, made for a stochastic one.
+The error that a step of length h in λ = log σ makes by itself is :math:`C(\lambda)\,h^q`. For a second-order method q
+is 3. Where the steps add noise it is 3/2, because a step does not know the path between its two levels. Along a fine
+run, one long step is held against the fine ones, which gives C. Levels between which :math:`\int C^{1/q}\,d\lambda` is
+the same make equal errors: the mesh of a solver of ordinary differential equations, made for a stochastic one.
 
-What is left of an error at the end of the run is less. For Gaussian data of standard deviation s it shrinks with the
-spread of the sample, :math:`\sqrt{s^2+\sigma^2}`, and where fresh noise takes the place of old, with a power of it: in a
-step that goes from σ down to :math:`\sigma_{down}` and adds noise up to σ', with the power
-:math:`\log(\sigma/\sigma_{down}) / \log(\sigma/\sigma')`. C is what is left.
+What is left of an error at the end of the run is less, and C is what is left. For Gaussian data of standard deviation s
+an error shrinks with the spread of the sample, :math:`\sqrt{s^2+\sigma^2}`. Where fresh noise takes the place of old,
+it shrinks with a power of that spread: in a step that goes from σ down to :math:`\sigma_{down}` and adds noise up to
+σ', with the power :math:`\log(\sigma/\sigma_{down}) / \log(\sigma/\sigma')`.
 
 The last step, to 0, has one stage. It returns the estimate of the clean sample, and how far that is from the end of the
-fine run is known for every level. So the level at which the last step starts is the one with the smallest sum. An estimate is a mean of what the sample may
-still become: its variance is smaller, by the square of that distance. If noise is fresh, a run that ends early in such a
-mean is close to every fine run, and blurred. So no last step may lose more than a tenth of the variance.
+fine run is known for every level. So the level at which the last step starts is the one with the smallest sum. An
+estimate is a mean of what the sample may still become: its variance is smaller, by the square of that distance. If
+noise is fresh, a run that ends early in such a mean is close to every fine run, and blurred. So no last step may lose
+more than a tenth of the variance.
 
 References:
     | Equidistribution: Good approximation by splines with variable knots (de Boor, 1973)

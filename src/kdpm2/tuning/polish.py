@@ -1,8 +1,9 @@
 r"""A bounded search around given levels, for a measured error.
 
-What is varied is smooth, and the same for any number of steps: the last level, and the lengths of the steps in log σ,
-multiplied by :math:`e^{p(t)}` for a polynomial p of degree three over the run. Along one of these directions at a time
-the error is measured at three places, and then where their parabola is lowest.
+What is varied is smooth, and the same for any number of steps: the last level, and the lengths of the steps in log σ.
+These are multiplied by :math:`e^{p(t)}` for a polynomial p of degree three over the run. Along one of these directions
+at a time the error is measured at three places, and then where their parabola is lowest. A change counts if the mean
+error falls by more than its standard error, sample by sample: else it may be luck.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,14 +41,18 @@ def moved(levels: Floats, direction: int, by: float, bounds: tuple[float, float]
 
 
 def polished(
-    levels: Floats, error: float, measure: Callable[[Floats], float], affordable: Callable[[], bool], bounds: tuple[float, float]
-) -> Floats:
-    """The best levels found.
+    levels: Floats,
+    errors: Floats,
+    measure: Callable[[Floats], Floats],
+    affordable: Callable[[], bool],
+    bounds: tuple[float, float],
+) -> Iterator[Floats]:
+    """Better and better levels, as they are found.
 
     Args:
         levels: Where the search begins, shape (N+1,).
-        error: What `measure` gives for them.
-        measure: The error of levels.
+        errors: What `measure` gives for them.
+        measure: The error of each sample for levels, shape (B,).
         affordable: Whether it may be called once more.
         bounds: Of the last start.
     """
@@ -55,27 +60,35 @@ def polished(
     directions = range(min(len(levels) - 2, _MOST_DIRECTIONS))
     while size > _SMALLEST_STEP:
         for direction in directions:
-            tried = {0.0: error}
+            tried = {0.0: (levels, errors)}
             for place in _places(tried, size):
                 if not affordable():
                     break
-                tried[place] = measure(moved(levels, direction, place, bounds))
-            best = min(tried, key=lambda place: tried[place])
-            levels, error = (moved(levels, direction, best, bounds) if best else levels), tried[best]
+                changed = moved(levels, direction, place, bounds)
+                tried[place] = (changed, measure(changed))
+            best = min(tried.values(), key=lambda each: float(each[1].mean()))
+            if _is_better(best[1], errors):
+                levels, errors = best
+                yield levels
             if not affordable():
-                return levels
+                return
         size /= 2
-    return levels
 
 
-def _places(tried: dict[float, float], size: float) -> Iterator[float]:
+def _is_better(errors: Floats, than: Floats) -> bool:
+    gain = than - errors
+    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+def _places(tried: dict[float, tuple[Floats, Floats]], size: float) -> Iterator[float]:
     """Where to look along a direction, with what has been tried so far."""
+
+    def means() -> list[float]:
+        return [float(errors.mean()) for _, errors in tried.values()]
+
     yield size
-    rises = size not in tried or tried[size] >= tried[0.0]
-    yield -size if rises else 2 * size
-    if len(tried) == 3:
-        a, b, _ = np.polyfit(list(tried), list(tried.values()), 2)
-        lowest = -b / (2 * a) if a > 0 else 0.0
-        span = 2 * size
-        if a > 0 and -span < lowest < 1.5 * span and min(abs(lowest - place) for place in tried) > size / 8:
-            yield float(lowest)
+    yield 2 * size if means()[-1] < means()[0] else -size
+    a, b, _ = np.polyfit(list(tried), means(), 2)
+    lowest = float(-b / (2 * a)) if a > 0 else 0.0
+    if -2 * size < lowest < 3 * size and min(abs(lowest - place) for place in tried) > size / 8:
+        yield lowest

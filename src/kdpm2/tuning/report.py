@@ -60,8 +60,8 @@ class Tuned:
         """The report, as lines of text."""
         width = max(len(each.name) for each in self.tried)
         lines = [
-            f"{self.steps} steps, eta {self.eta:g}: distance to {self.reference_steps} steps, mean of {self.samples} held-out "
-            "samples"
+            f"{self.steps} steps, eta {self.eta:g}: "
+            f"distance to {self.reference_steps} steps, mean of {self.samples} held-out samples"
         ]
         lines += [
             f"{'>' if each.name == self.name else ' '} {each.name:<{width}}  {each.error:.5g} ± {each.uncertainty:.2g}"

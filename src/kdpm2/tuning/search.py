@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from kdpm2 import _check, curves
 from kdpm2._check_tensor import floating_dtype
 from kdpm2._progress import bar
-from kdpm2.denoiser import Denoiser, Network, as_denoiser
+from kdpm2.denoiser import Network, as_denoiser
 from kdpm2.noise import LARGEST_SEED
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.tuning.bench import Bench, Traced, calls_of, distances
+from kdpm2.tuning.bench import Bench, calls_of, distances
 from kdpm2.tuning.mesh import LocalError, measured
 from kdpm2.tuning.polish import polished
 from kdpm2.tuning.report import TUNED, Tried, Tuned
@@ -125,8 +125,9 @@ class _Search:
         self.low = low
         fine = max(min(_FINER * steps, int(allowed * _FOR_REFERENCE + 1) // 2), steps + 2)
         self.fine = np.append(curves.karras(high, low, fine), 0.0)
-        self.reference: Traced | None = None
-        self.errors: dict[str, tuple[Floats, Floats]] = {}
+        self.reference: torch.Tensor | None = None
+        # By name: the levels, and the error of each sample.
+        self.tried: dict[str, tuple[Floats, Floats]] = {}
 
     def found(self) -> Tuned:
         """Search, and choose."""
@@ -134,32 +135,30 @@ class _Search:
         try:
             self.search()
         except KeyboardInterrupt:
-            if not self.errors:
+            if not self.tried:
                 raise
             stopped = True
         return replace(self.chosen(), stopped=stopped)
 
     def search(self) -> None:
-        self.reference = self.bench.run(self.fine, trace=True)
-        local = measured(self.bench, self.fine, self.reference, self.steps)
-        self.reference.before.clear()
-        self.reference.denoised.clear()
-        start = local.levels(self.steps)
-        best = self.tried(TUNED, start)
+        """Make the fine run, and try the mesh, the untuned levels, and what is around the best of them."""
+        traced = self.bench.run(self.fine, trace=True)
+        self.reference = traced.samples
+        local = measured(self.bench, self.fine, traced, self.steps)
+        del traced
+        self.tried[TUNED] = self.errors(local.levels(self.steps))
         for each in self.promising(local):
-            error = self.tried(each.name, each.levels)
-            if error < best:
-                best, start = error, each.levels
-        def measure(levels: Floats) -> float:
-            nonlocal best
-            error = self.error(levels)
-            searched = _searched(error)
-            if searched < best:
-                best = searched
-                self.errors[TUNED] = (levels, error)
-            return searched
+            self.tried[each.name] = self.errors(each.levels)
+        levels, errors = min(self.tried.values(), key=lambda tried: float(_searched(tried[1]).mean()))
+        seen: dict[bytes, tuple[Floats, Floats]] = {}
 
-        polished(start, best, measure, self.affordable, (self.low, local.highest_last))
+        def measure(levels: Floats) -> Floats:
+            seen[levels.tobytes()] = self.errors(levels)
+            return _searched(seen[levels.tobytes()][1])
+
+        bounds = (self.low, local.highest_last)
+        for better in polished(levels, _searched(errors), measure, self.affordable, bounds):
+            self.tried[TUNED] = seen[better.tobytes()]
 
     def promising(self, local: LocalError) -> list[Untuned]:
         """The untuned levels of the smallest predicted errors, as many as may be tried."""
@@ -168,30 +167,27 @@ class _Search:
         return sorted(fit, key=lambda each: local.predicted(each.levels))[: max(most, 1)]
 
     def affordable(self) -> bool:
+        """Whether one more run of N steps may be made."""
         return self.bench.calls + calls_of(self.steps) <= self.allowed
 
-    def error(self, levels: Floats) -> Floats:
+    def errors(self, levels: Floats) -> tuple[Floats, Floats]:
+        """Levels, and how far each sample is from that of the fine run."""
         assert self.reference is not None
-        return distances(self.bench.run(levels).samples, self.reference.samples)
-
-    def tried(self, name: str, levels: Floats) -> float:
-        """The error of levels on the samples of the search, noted together with that on the others."""
-        error = self.error(levels)
-        self.errors[name] = (levels, error)
-        return _searched(error)
+        return levels, distances(self.bench.run(levels).samples, self.reference)
 
     def chosen(self) -> Tuned:
-        """What was found so far, by the samples held out."""
+        """The best so far, by the samples that were held out."""
         tried = []
-        for name, (levels, error) in self.errors.items():
-            held_out = error[len(error) // 2 :]
+        for name, (levels, errors) in self.tried.items():
+            held_out = _held_out(errors)
             uncertainty = float(held_out.std(ddof=1) / np.sqrt(len(held_out)))
             tried.append(Tried(name, levels, float(held_out.mean()), uncertainty))
         tried.sort(key=lambda each: each.error)
         # One untuned curve alone, chosen by the search: the best of many by the samples held out would be so by luck.
-        by_search = sorted(self.errors, key=lambda name: _searched(self.errors[name][1]))
+        by_search = sorted(self.tried, key=lambda name: float(_searched(self.tried[name][1]).mean()))
         rival = next((name for name in by_search if name != TUNED), TUNED)
-        best = next(each for each in tried if each.name in (TUNED, rival))
+        name = min((TUNED, rival), key=lambda name: float(np.sqrt(_held_out(self.tried[name][1])).mean()))
+        best = next(each for each in tried if each.name == name)
         untuned = next((each.options for each in self.rivals if each.name == best.name), None)
         return Tuned(
             sigmas=best.levels,
@@ -208,15 +204,19 @@ class _Search:
     def options(self, untuned: dict[str, Any] | None, levels: Floats) -> dict[str, Any]:
         """The options of a scheduler that ask for levels, and for no others."""
         none: dict[str, Any] = dict.fromkeys(curves.FLAGS, False) | dict.fromkeys((*curves.BY_VALUE, "rho"))
-        none["discard_next_to_last_sigma"] = False
+        none |= {"discard_next_to_last_sigma": False, "final_sigmas_type": "zero"}
         if self.bench.schedule.default_curve is None:  # else they are the model's own range
             none |= {"sigma_min": None, "sigma_max": None}
-        if untuned is not None:
+        if untuned:
             return none | untuned
         end = min(self.low, levels[-2] / 2)
         return none | {"tuned_sigmas": [float(f"{level:.6g}") for level in (*levels[:-1], end)]}
 
 
-def _searched(error: Floats) -> float:
-    """The mean error of the samples that the search looks at."""
-    return float(error[: len(error) // 2].mean())
+def _searched(distances: Floats) -> Floats:
+    """What the search looks at: the roots of the first half. A sample that has become another one weighs less so."""
+    return np.sqrt(distances[: len(distances) // 2])
+
+
+def _held_out(distances: Floats) -> Floats:
+    return distances[len(distances) // 2 :]

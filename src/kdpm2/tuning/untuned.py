@@ -1,5 +1,6 @@
 """The noise levels that need no tuning, which tuned ones have to beat."""
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Untuned(NamedTuple):
 
     Attributes:
         name: What they are called.
-        options: The options of a scheduler that ask for them.
+        options: The options of a scheduler that ask for them; none for a function, which has no scheduler.
         levels: Shape (N+1,): where the steps start, and 0.
     """
 
@@ -32,25 +33,21 @@ class Untuned(NamedTuple):
 
 def known(schedule: NoiseSchedule, steps: int, high: float, low: float) -> list[Untuned]:
     """The spacings, curves and tables that fit a model, each with and without the level before the last."""
-    asked: list[tuple[str, dict[str, Any]]] = [(name, {"sigma_curve": name}) for name in _CURVES]
-    asked += [
-        (f"ays_{name}", {"sigma_curve": f"ays_{name}"})
-        for name, knots in ALIGN_YOUR_STEPS.items()
-        if abs(knots[0] / high - 1) < _NEAR
-    ]
-    if schedule.default_curve is None and np.isfinite(schedule.sigma_max) and schedule.sigma_min:
-        asked += [(name, {"timestep_spacing": name}) for name in _SPACINGS]
+    spaced = np.isfinite(schedule.sigma_max) and schedule.sigma_min > 0
+    tables = [f"ays_{name}" for name, knots in ALIGN_YOUR_STEPS.items() if abs(knots[0] / high - 1) < _NEAR]
+    # The ends of a curve are those of a spacing, which is therefore named.
+    asked: dict[str, dict[str, Any]] = {
+        name: {"sigma_curve": name, "timestep_spacing": _SPACINGS[0]} for name in (*_CURVES, *tables if spaced else ())
+    }
+    if spaced and schedule.default_curve is None:
+        asked |= {name: {"timestep_spacing": name} for name in _SPACINGS}
     found = []
-    for name, options in asked:
-        for discard in (False, True):
-            count = steps + discard
-            curve = SIGMA_CURVES.get(name)
-            if curve is not None and curve.has_ends:
-                starts = curve.levels(high, low, count)
-            else:
-                starts = spacing.steps(schedule, count, **options).sigmas[:-1]
-            levels = np.append(starts[:steps], 0.0)
-            if len(levels) == steps + 1 and (np.diff(levels) < 0).all():
-                chosen = options | ({"discard_next_to_last_sigma": True} if discard else {})
-                found.append(Untuned(name + ", next to last left out" * discard, chosen, levels))
+    for (name, options), discard in product(asked.items(), (False, True)):
+        if spaced:
+            chosen = options | {"discard_next_to_last_sigma": discard}
+            levels = spacing.steps(schedule, steps, **chosen).sigmas
+        else:
+            chosen, levels = {}, np.append(SIGMA_CURVES[name].levels(high, low, steps + discard)[:steps], 0.0)
+        if len(levels) == steps + 1:
+            found.append(Untuned(name + ", next to last left out" * discard, chosen, levels))
     return found
