@@ -35,10 +35,9 @@ def known(schedule: NoiseSchedule, steps: int, high: float, low: float) -> list[
     """The spacings, curves and tables that fit a model, each with and without the level before the last."""
     spaced = np.isfinite(schedule.sigma_max) and schedule.sigma_min > 0
     tables = [f"ays_{name}" for name, knots in ALIGN_YOUR_STEPS.items() if abs(knots[0] / high - 1) < _NEAR]
+    names = (*_CURVES, *tables) if spaced else _CURVES
     # The ends of a curve are those of a spacing, which is therefore named.
-    asked: dict[str, dict[str, Any]] = {
-        name: {"sigma_curve": name, "timestep_spacing": _SPACINGS[0]} for name in (*_CURVES, *tables if spaced else ())
-    }
+    asked: dict[str, dict[str, Any]] = {name: {"sigma_curve": name, "timestep_spacing": _SPACINGS[0]} for name in names}
     if spaced and schedule.default_curve is None:
         asked |= {name: {"timestep_spacing": name} for name in _SPACINGS}
     found = []
