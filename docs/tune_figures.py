@@ -3,8 +3,9 @@
     python -m docs.tune_figures measure tune.jsonl     # hours on one core; goes on where it was stopped
     python -m docs.tune_figures table tune.jsonl
 
-Each setting is tuned on 24 digits, as `kdpm2 tune --samples 24` does. Then it is measured on digits of other seeds: the mean distance
-to the fine run, how many a classifier reads as their label, and the Fréchet distance of the pixels to the real digits.
+Each setting is tuned on 24 digits, as `kdpm2 tune --samples 24` does. Then it is measured on digits of other seeds: the
+mean distance to the fine run, how many a classifier reads as their label, and the Fréchet distance of the pixels to the
+real digits.
 """
 
 import json

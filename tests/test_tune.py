@@ -133,7 +133,8 @@ def test_it_is_reproducible_and_stays_within_its_budget(family: str) -> None:
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_levels_go_into_a_configuration_and_are_visited(family: str, eta: float, tmp_path: Path) -> None:
     found = tuned(gaussian(family), 5, eta)
-    assert found.sigmas[-1] == 0 and (np.diff(found.sigmas) < 0).all()
+    assert found.sigmas[-1] == 0
+    assert (np.diff(found.sigmas) < 0).all()
     assert len(found.sigmas) == 6
     schedule, predicts = FAMILIES[family]
     of_model: dict[str, Any] = {"prediction_type": predicts, "use_karras_sigmas": True}
