@@ -9,6 +9,7 @@ real digits.
 """
 
 import json
+import runpy
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,6 @@ import torch
 import typer
 from sklearn.datasets import load_digits
 from sklearn.svm import SVC
-from training.evaluate import frechet_distance
 
 import kdpm2
 from kdpm2 import curves, spacing
@@ -36,6 +36,7 @@ UNTUNED: dict[str, dict[str, Any]] = {
 TUNED_ON, SHAPE, OTHER_SEED = 24, (1, 8, 8), 100_000
 
 app = typer.Typer()
+frechet_distance = runpy.run_path(str(Path(__file__).parents[1] / "training" / "evaluate.py"))["frechet_distance"]
 
 
 def denoiser(guidance: float, count: int) -> Any:

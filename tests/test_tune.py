@@ -1,6 +1,7 @@
 """Tuned noise levels: against closed forms, for three families of models."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,12 @@ def test_the_levels_go_into_a_configuration_and_are_visited(family: str, eta: fl
     assert len(found.sigmas) == 6
     schedule, predicts = FAMILIES[family]
     of_model: dict[str, Any] = {"prediction_type": predicts, "use_karras_sigmas": True}
-    of_model |= {"vp": {"beta_schedule": "scaled_linear"}, "flow": {"flow_shift": 3.0}, "edm": {"sigma_data": 1.0}}[
-        family
-    ]
+    name, value = {
+        "vp": ("beta_schedule", "scaled_linear"),
+        "flow": ("flow_shift", 3.0),
+        "edm": ("sigma_data", 1.0),
+    }[family]
+    of_model[name] = value
     for cls in (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler):
         scheduler: Any = cls.from_config(cls(**of_model).config, **found.options)
         scheduler.save_pretrained(tmp_path)
@@ -285,6 +289,10 @@ def test_the_command_writes_a_configuration(tmp_path: Path) -> None:
     line = next(line for line in result.output.splitlines() if line.startswith("sigmas: "))
     said = [float(word) for word in line.removeprefix("sigmas: ").split(", ")]
     np.testing.assert_allclose(scheduler.table.sigmas, said, rtol=1e-3)
+    sampled = next(line for line in result.output.splitlines() if line.startswith("kdpm2 sample "))
+    words = [*shlex.split(sampled)[1:], "--number", "1", "--output", str(tmp_path / "a.png")]
+    drawn = CliRunner().invoke(cli.app, words)
+    assert drawn.exit_code == 0, drawn.output
     shown = CliRunner().invoke(cli.app, ["schedule", "--pipeline", str(tmp_path), "--steps", "3"])
     assert shown.exit_code == 0
     assert f"{scheduler.table.sigmas[1]:.5g}" in shown.output

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from kdpm2.cli import values
 from kdpm2.cli.loading import describe, digits, load, number_of_digits
-from kdpm2.cli.options import HOW, OUTPUT, SPEED, WHAT, refuse, refused_by
+from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
 from kdpm2.cli.sample import _check_accepted, _checked_labels, _device, _dtype, _option
 
@@ -104,10 +105,20 @@ def tune(
     with written("--output", output, force) as unfinished:
         scheduler.to_json_file(unfinished)
     typer.echo(str(tuned))
-    chosen = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tuned.options.items()}
-    words = [f"{name}={chosen[name]}".replace(" ", "") for name, value in tuned.options.items() if value]
-    typer.echo(printable("kdpm2 sample " + " ".join(f"--set {shlex.quote(word)}" for word in words)))
+    typer.echo(f"kdpm2 sample --steps {steps} --eta {eta:g} {_as_options(tuned.options)}")
     typer.echo(printable(str(output)))
+
+
+def _as_options(options: Mapping[str, Any]) -> str:
+    """The options of a scheduler as those of `kdpm2 sample`."""
+    words = ["--sigmas", options.get("sigma_curve") or PLAIN]
+    if options.get("tuned_sigmas"):
+        words += ["--set", f"tuned_sigmas={json.dumps(options['tuned_sigmas'], separators=(',', ':'))}"]
+    if "timestep_spacing" in options:
+        words += ["--spacing", options["timestep_spacing"]]
+    if options.get("discard_next_to_last_sigma"):
+        words.append("--discard-next-to-last-sigma")
+    return shlex.join(words)
 
 
 def _in_turn(labels: values.Labels | None, count: int, classes: int | None) -> list[int] | None:

@@ -187,7 +187,7 @@ def shift(options: Any, mu: float | None) -> float | None:
 
 def _levels_chosen(options: Any) -> dict[str, Any]:
     """The one curve, or the table, that the options ask for, each in its way."""
-    chosen = {
+    chosen: dict[str, str | None] = {
         flag: name
         for flag, name in curves.FLAGS.items()
         if getattr(options, flag) is not None and _check.flag(flag, getattr(options, flag))
