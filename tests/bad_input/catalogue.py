@@ -126,11 +126,16 @@ CONSTRUCTOR: dict[str, Case] = {
     **each(construct, "ays_sigmas", ["sd15"], "ays_sd15 sigmas must be at most 1 for a flow model, got 14.615", **FLOW),
     **each(construct, "ays_sigmas", ["sd15"], "rho must be None for ays_sd15 sigmas, got 3", rho=3.0),
     **each(construct, "ays_sigmas", ["sd15"], "only one of .* may be set, got use_karras_sigmas, NAME", **KARRAS),
-    **each(construct, "tuned_sigmas", [5, "sd15", True, ["a", "b"]], "NAME must be a flat list or array of numbers"),
     **each(
         construct,
         "tuned_sigmas",
-        [[], [1.0], [1.0, 2.0], [2.0, 2.0], [2.0, 0.0], [2.0, -1.0], [NAN, 1.0], [INF, 1.0], [2.0, NAN], [[2.0, 1.0]]],
+        [5, "sd15", True, ["a", "b"], [[2.0, 1.0]]],
+        "NAME must be a flat list or array of numbers",
+    ),
+    **each(
+        construct,
+        "tuned_sigmas",
+        [[], [1.0], [1.0, 2.0], [2.0, 2.0], [2.0, 0.0], [2.0, -1.0], [NAN, 1.0], [INF, 1.0], [2.0, NAN]],
         "NAME must hold (noise levels from 1e-18|at least one number)",
     ),
     **each(construct, "tuned_sigmas", [[2.0, 1.0]], r"NAME must hold noise levels from 1e-18 to 1 .*, got", **FLOW),
