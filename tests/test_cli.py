@@ -151,6 +151,7 @@ OPTIONS = [
     "--discard-next-to-last-sigma",
     "--rescale-betas-zero-snr --spacing trailing",
     "--set beta_end=0.02",
+    "--set tuned_sigmas=[14.6,6,2,0.5,0.1,0.03] --sigmas plain",
     "--at-sigmas 14,6,2,0.5,0.1",
     "--at-timesteps 999,800,500,200,100",
     "--sampler discrete --timestep-type continuous --no-discard-next-to-last-sigma",
@@ -185,7 +186,7 @@ def test_the_command_line_has_every_option_of_the_schedulers() -> None:
         by_choice = {name for name in known if name.startswith("use_") and name not in by_name}
         assert by_choice == set(curves.FLAGS)
         # What is left says what a model was trained on, or is for pipelines; --set reaches it.
-        rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "timestep_spacing"}
+        rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "tuned_sigmas", "timestep_spacing"}
         of_samples = {"sample_space", "clip_sample", "clip_sample_range", "thresholding", "snr_shift_scale"}
         rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value"}
         assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)
@@ -494,15 +495,16 @@ def test_half_the_precision(tmp_path: Path) -> None:
     assert "--dtype bfloat16" in half.text["command"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", ["sample", "grid", "schedule", "ui"])
+@pytest.mark.parametrize("command", ["sample", "grid", "schedule", "tune", "ui"])
 def test_help_fits_80_columns(command: str) -> None:
     result = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, [command, "--help"])
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 90
-    assert "Noise of the steps:" in lines
-    assert "  --eta 0..1      Ancestral: share of a step's noise that is new [1]" in lines
     assert "Other:" in lines
+    if command != "tune":
+        assert "Noise of the steps:" in lines
+        assert "  --eta 0..1      Ancestral: share of a step's noise that is new [1]" in lines
 
 
 def run_process(*arguments: str, prelude: str = "") -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         spacing,
         state,
         table,
+        tuning,
         update,
         zoo,
     )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         KDPM2DiscreteScheduler,
         KDPM2DiscreteSchedulerOutput,
     )
+    from kdpm2.tuning import Tuned, tune
 
 __version__ = "0.2.0"
 
@@ -45,6 +47,7 @@ __all__ = [
     "KDPM2AncestralDiscreteSchedulerOutput",
     "KDPM2DiscreteScheduler",
     "KDPM2DiscreteSchedulerOutput",
+    "Tuned",
     "batching",
     "curves",
     "denoiser",
@@ -62,6 +65,8 @@ __all__ = [
     "spacing",
     "state",
     "table",
+    "tune",
+    "tuning",
     "update",
     "zoo",
 ]
@@ -71,6 +76,8 @@ _HOMES = {
     "denoiser_of": "kdpm2.of_pipeline",
     "guided": "kdpm2.denoiser",
     "sample": "kdpm2.sampling",
+    "tune": "kdpm2.tuning",
+    "Tuned": "kdpm2.tuning",
     **{name: "kdpm2.schedulers" for name in __all__ if name.startswith("KDPM2")},
     # Where a pipeline is loaded, diffusers recognises a component as a scheduler by this name in its library.
     "SchedulerMixin": "diffusers",

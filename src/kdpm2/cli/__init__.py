@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` and `grid` draw pictures, `schedule` shows noise levels, `ui` serves a page."""
+"""The `kdpm2` command: `sample` and `grid` draw pictures, `schedule` shows levels, `tune` finds some, `ui` is a page."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from kdpm2.cli.grid.command import draw_grid
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
+from kdpm2.cli.tune import tune
 from kdpm2.cli.ui import ui
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 app.command(cls=Grouped)(sample)
 app.command("grid", cls=Grouped)(draw_grid)
 app.command(cls=Grouped)(schedule)
+app.command(cls=Grouped)(tune)
 app.command(cls=Grouped)(ui)
 
 

@@ -17,7 +17,7 @@ from kdpm2 import _check
 from kdpm2._check import MOST_STEPS as MOST_STEPS
 from kdpm2.cli import values
 from kdpm2.cli.gathered import Parameter, gathered
-from kdpm2.curves import FLAGS, SIGMA_CURVES
+from kdpm2.curves import BY_VALUE, FLAGS, SIGMA_CURVES
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
 
 
@@ -129,7 +129,7 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     if "sigmas" in options:
         curve = options["sigmas"].value
         changed |= {flag: name == curve for flag, name in FLAGS.items()}
-        changed["ays_sigmas"] = None
+        changed |= dict.fromkeys(BY_VALUE)
         changed["sigma_curve"] = None if curve in (PLAIN, *FLAGS.values()) else curve
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
@@ -224,8 +224,10 @@ def own_levels(
     return own
 
 
-def curve_of(config: Mapping[str, Any]) -> str:
-    """The name, among `Sigmas`, of a configuration's curve."""
+def curve_of(config: Mapping[str, Any]) -> str | None:
+    """The name, among `Sigmas`, of a configuration's curve; None for tuned levels, which have none."""
+    if config.get("tuned_sigmas") is not None:
+        return None
     if config.get("ays_sigmas"):
         return f"ays_{config['ays_sigmas']}"
     by_flag = next((name for flag, name in FLAGS.items() if config.get(flag)), None)

@@ -75,7 +75,7 @@ class InSession(Attributes):
         if isinstance(self._schedule, VariancePreserving):
             joined = "of its own" if options.trained_betas is not None else f"{options.beta_schedule}"
             model = f"a model with {self._schedule.trained_timesteps} betas ({joined})"
-        curve = _options.spacing_options(options)["sigma_curve"]
+        curve = "tuned" if options.tuned_sigmas is not None else _options.spacing_options(options)["sigma_curve"]
         spaced = f"curve {curve}" if curve else f"spacing {options.timestep_spacing}"
         return (
             f"{name}(\n"
