@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels."""
+"""The `kdpm2` command: `sample` draws pictures, `generate` those of a table, `schedule` shows noise levels."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import kdpm2
+from kdpm2.cli.generate import generate
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
@@ -17,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
 app.command(cls=Grouped)(sample)
+app.command(cls=Grouped)(generate)
 app.command(cls=Grouped)(schedule)
 
 

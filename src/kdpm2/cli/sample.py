@@ -14,7 +14,7 @@ import typer
 from kdpm2._progress import bar
 from kdpm2.cli import options as shared
 from kdpm2.cli import said, values
-from kdpm2.cli.loading import Model, describe, digits, load, number_of_digits
+from kdpm2.cli.loading import DTYPES, Model, describe, device_of, digits, dtype_of, load, number_of_digits
 from kdpm2.cli.options import (
     HOW,
     OUTPUT,
@@ -38,7 +38,6 @@ _LARGEST_SEED = 2**64 - 1
 _MOST_TOGETHER = 1000
 _DIGITS_TOGETHER = 200
 _LONGEST_SIDE = 16_384
-_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
@@ -80,7 +79,7 @@ def sample(
     at_sigmas: shared.AtSigmas = None,
     at_timesteps: shared.AtTimesteps = None,
     device: Annotated[str, _option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
-    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(_DTYPES)}")] = None,
+    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(DTYPES)}")] = None,
     batch: Annotated[
         int | None,
         _option("N", SPEED, "Images drawn together [200 digits, 1]", parser=values.whole(1, _MOST_TOGETHER)),
@@ -103,8 +102,8 @@ def sample(
     count = number or (_DIGITS if pipeline is None else 1)
     if seed + count - 1 > _LARGEST_SEED:
         refuse("--seed", f"must be at most {_LARGEST_SEED} for the last of {count} images, got {seed} for the first")
-    if dtype is not None and dtype not in _DTYPES:
-        refuse("--dtype", f"must be one of {', '.join(_DTYPES)}, got {values.short(dtype)}")
+    if dtype is not None and dtype not in DTYPES:
+        refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
     if pipeline is None:
         labels = _checked_labels(labels or values.Labels(range(number_of_digits())), number_of_digits() + 1)
     own = own_levels(steps, at_sigmas, at_timesteps, options)
@@ -136,7 +135,7 @@ def sample(
     store = opened(kind, output, force, given, len(scheduler.timesteps), annotate)
     wanted = store.wanted([Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)])
     if wanted:
-        torch_device, torch_dtype = _device(device), _dtype(dtype)
+        torch_device, torch_dtype = device_of(device), dtype_of(dtype)
         pipe = load("--pipeline", model, torch_dtype, scheduler_of).to(torch_device)
         together = batch or (_DIGITS_TOGETHER if pipeline is None else 1)
         for pictures_drawn in _draw(pipe, wanted, together, model, called, options):
@@ -177,23 +176,6 @@ def _scheduler(
     except (TypeError, ValueError) as error:
         raise refused_by(error, options) from error
     return scheduler
-
-
-def _device(name: str) -> Any:
-    import torch  # a second of import time that --help need not wait for
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, ValueError) as error:
-        refuse("--device", f"{values.short(name)} cannot be used here: {str(error).splitlines()[0]}")
-
-
-def _dtype(name: str | None) -> Any:
-    import torch
-
-    return None if name is None else getattr(torch, name)
 
 
 def _draw(
