@@ -33,7 +33,7 @@ def refusals() -> Iterator[None]:
 
 
 def described(pipeline: str | None) -> Model:
-    """What a pipeline in a folder or of a hub id is made of, or the built-in model; ValueError if it cannot be drawn from."""
+    """What a pipeline in a folder or of a hub id is made of, or the built-in model; ValueError if neither serves."""
     with refusals():
         return loading.digits() if pipeline is None else loading.describe("pipeline", pipeline)
 

@@ -10,6 +10,7 @@ pipeline, and Ray makes large blocks: a run of small pictures that was killed ha
 under their final names, so that a reader may find half of one. And a row that fails has no place in them.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,8 +95,11 @@ class _Actor:
 def _connected(address: str | None) -> Iterator[None]:
     """Ray, which is left as it was found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of what every pipeline of its own does
     import ray
     import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     if ray.is_initialized():
         yield
