@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +185,12 @@ def main() -> int:
         while sum(counts[kind] for kind in kinds) < asked.times:
             one = Job(Path(folder) / str(job), chance, counts)
             kind, left = kinds[job % 5 if job < 5 else 1 + job % 4], asked.times - sum(counts[kind] for kind in kinds)
-            ways = {
+            ways: dict[str, Callable[[], None]] = {
                 "full disk": one.full_disk,
-                "driver, local": lambda one=one, left=left: one.driver("local", min(left, 4)),
-                "driver, ray": lambda one=one, left=left: one.driver("ray", min(left, 4)),
-                "actor": lambda one=one, left=left: one.actors(min(left, 4)),
-                "raylet": lambda one=one, left=left: one.raylets(min(left, 4)),
+                "driver, local": partial(one.driver, "local", min(left, 4)),
+                "driver, ray": partial(one.driver, "ray", min(left, 4)),
+                "actor": partial(one.actors, min(left, 4)),
+                "raylet": partial(one.raylets, min(left, 4)),
             }
             ways[kind]()
             difference = Difference(whole, one.judged)

@@ -4,6 +4,7 @@ Each is written under a hidden name beside its own, brought to the disk, and ren
 of a whole file.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -48,16 +49,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         unfinished.chmod(0o777 & ~_umask())
         for file in (*unfinished.iterdir(), unfinished):
             _to_disk(file)
-        if path.exists():  # a folder cannot be renamed to the name of another
-            old = unfinished.with_name(f"{unfinished.name}-old")
-            path.rename(old)
-            unfinished.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            unfinished.rename(path)
+        _replace(unfinished, path)
         _to_disk(path.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _replace(unfinished: Path, path: Path) -> None:
+    """Give a folder the name of another that may be there."""
+    while True:
+        try:
+            unfinished.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        old = unfinished.with_name(f"{unfinished.name}-old")
+        path.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def put(path: Path, write: Callable[[Path], object]) -> None:

@@ -5,7 +5,7 @@ The command's own code loads it (`kdpm2.cli.loading`). Here its refusals are Val
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any
 
 import typer
 
+import kdpm2
 from kdpm2.cli import loading
 from kdpm2.cli.loading import Model
 from kdpm2.cli.options import changes, scheduler_class
 from kdpm2.generate.wanted import Wanted
 
+WEIGHTS = Path(kdpm2.__file__).parent / "zoo" / "weights"
 _TABLES = 4096
 _MOST_TRIED = 2000
 
@@ -50,6 +52,26 @@ def digest(model: Model) -> str:
         )
     known = json.dumps([sorted(dict(model.config).items()), sizes], default=str)
     return hashlib.sha256(known.encode()).hexdigest()
+
+
+def picture_bytes(model: Model, options: Mapping[str, Any]) -> int | None:
+    """How large a picture is that no PNG makes smaller, if the model's files say how many pixels it has."""
+    folder = WEIGHTS if model.name is None else Path(model.name)
+    network, decoder = (_configuration(folder / name / "config.json") for name in ("unet", "vae"))
+    side, channels = network.get("sample_size"), network.get("out_channels") if model.on_pixels else 3
+    scale = 2 ** (len(decoder.get("block_out_channels") or [0]) - 1)
+    height, width = ((side, side) if isinstance(side, int) else side) or (None, None)
+    height = options.get("height", height and height * scale)
+    width = options.get("width", width and width * scale)
+    return height * width * channels if height and width and channels else None
+
+
+def _configuration(file: Path) -> dict[str, Any]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+        return held if isinstance(held, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def loaded(model: Model, dtype: str | None, device: str) -> Any:

@@ -72,7 +72,7 @@ def make(
         )
         with _own_errors():
             for row in dataset.iter_rows():
-                made = Made(**row)
+                made = Made(**{name: int(value) for name, value in row.items()})
                 if made.pictures:
                     progress.told(True, made.pictures)
                 if made.failures:

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from kdpm2 import _check
 from kdpm2.cli.loading import DTYPES, Model
-from kdpm2.generate import files, local, model, rows
+from kdpm2.generate import files, local, model
+from kdpm2.generate import rows as table
 from kdpm2.generate.done import Done
 from kdpm2.generate.on_ray import Cluster
 from kdpm2.generate.on_ray import make as make_on_ray
@@ -162,6 +163,9 @@ def forecast(
     """
     folder = Path(output)
     known, settings = _settings(pipeline, options, seed, keep, format, rows_per_file, dtype)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output must be a folder, got the file {folder}")
+    reads = table.files(Path(rows)) if isinstance(rows, (str, os.PathLike)) else []
     with tempfile.TemporaryDirectory() as elsewhere:
         is_begun = folder.exists() and any(folder.iterdir())
         plan = _planned(folder if is_begun else Path(elsewhere), known, settings, rows)
@@ -169,11 +173,14 @@ def forecast(
         have, failed = done.counts()
         return Forecast(
             output=folder,
+            format=format,
+            reads=reads,
             rows=plan.count,
             done=have,
             failed=failed,
             files=plan.parts,
             bytes_so_far=done.bytes(),
+            bytes_of_one=model.picture_bytes(known, settings.options),
             bytes_free=shutil.disk_usage(_there(folder)).free,
         )
 
@@ -258,7 +265,7 @@ def _held(folder: Path) -> Iterator[None]:
 def _planned(folder: Path, known: Model, settings: Settings, given: Any) -> Plan:
     reader = Reader(known, settings.options, settings.keep, settings.seed, model.Trial(known.config))
     if isinstance(given, (str, os.PathLike)):
-        given = rows.read(Path(given))
+        given = table.read(Path(given))
     elif isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
         raise TypeError(f"rows must be a path or an iterable of mappings, got {_check.shown(given)}")
     return planned(folder, settings, reader, given)
