@@ -20,8 +20,8 @@ from kdpm2.cli.options import changes, scheduler_class
 from kdpm2.generate.wanted import Wanted
 
 WEIGHTS = Path(kdpm2.__file__).parent / "zoo" / "weights"
-_TABLES = 4096
-_MOST_TRIED = 2000
+_SCHEDULERS = 256
+_MOST_TRIED = 500
 
 
 @contextmanager
@@ -93,7 +93,7 @@ class Schedulers:
 
     def __init__(self, config: Any) -> None:
         self._config = config
-        self._held = lru_cache(_TABLES)(self._made)
+        self._held = lru_cache(_SCHEDULERS)(self.made)
 
     def of(self, wanted: Wanted) -> Any:
         """The scheduler that a row asks for, after `set_timesteps`; ValueError if there is none.
@@ -102,7 +102,8 @@ class Schedulers:
         """
         return self._held(key(wanted), wanted.options["steps"])
 
-    def _made(self, options: tuple[tuple[str, Any], ...], steps: int) -> Any:
+    def made(self, options: tuple[tuple[str, Any], ...], steps: int) -> Any:
+        """A new scheduler for options as `key` returns them."""
         given = {name: list(value) if name == "set_" else value for name, value in options}
         with refusals():
             changed = changes(given)
@@ -118,21 +119,22 @@ class Schedulers:
 class Trial:
     """Makes the schedulers that rows ask for, to know before the work whether they can be made.
 
-    It makes no more than some thousand: with more settings than that, a wrong one is found when its row is drawn.
+    Each costs some milliseconds, so there is an end to it: of more settings than 500, a wrong one is found when its row
+    is drawn. None is held.
 
     Args:
         config: Of the model's own scheduler.
     """
 
     def __init__(self, config: Any) -> None:
-        self._schedulers, self._seen = Schedulers(config), set[Any]()
+        self._made, self._seen = Schedulers(config).made, set[Any]()
 
     def __call__(self, wanted: Wanted) -> None:
         """Raise a ValueError if a row's scheduler cannot be made."""
         settings = (key(wanted), wanted.options["steps"])
         if settings not in self._seen and len(self._seen) < _MOST_TRIED:
             self._seen.add(settings)
-            self._schedulers.of(wanted)
+            self._made(*settings)
 
 
 def key(wanted: Wanted) -> tuple[tuple[str, Any], ...]:
