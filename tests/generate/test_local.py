@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from typer.testing import CliRunner, Result
 
-from kdpm2 import KDPM2AncestralDiscreteScheduler, zoo
+from kdpm2 import KDPM2AncestralDiscreteScheduler, cli, zoo
 from kdpm2.generate import Report, drawing, forecast, generate
 from kdpm2.generate import model as models
 from kdpm2.generate.parts import WebDataset
+from kdpm2.generate.progress import Progress
 from kdpm2.noise import generator_of
 from tests.generate.made import Difference, levels, pictures, rows
 
@@ -224,3 +226,50 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
     (tmp_path / "output").mkdir()
     with FileLock(tmp_path / "output" / ".lock"), pytest.raises(ValueError, match="no other run writes"):
         made(FEW, tmp_path / "output")
+
+
+def command(*words: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(cli.app, ["generate", *map(str, words)])
+
+
+def test_the_command_without_a_table(tmp_path: Path) -> None:
+    words = ["--number", 6, "--labels", "3,any", "--steps", 2, "--format", "png", "--engine", "local", "--eta", 0.5]
+    result = command(tmp_path / "output", *words, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "6 rows: 0 have a picture, 0 failed, 6 are to be drawn" in result.output
+    assert "writes 1 folders of PNGs" in result.output
+    assert not (tmp_path / "output").exists()
+    result = command(tmp_path / "output", *words)
+    assert result.exit_code == 0, result.output
+    assert "6 of 6 rows have a picture" in result.output
+    said = [kept.made_of for kept in pictures(tmp_path / "output")]
+    assert [(each["id"], each["seed"], each["label"], each["eta"]) for each in said] == [
+        (i, i, (3, None)[i % 2], 0.5) for i in range(6)
+    ]
+    assert "6 rows: 6 have a picture" in command(tmp_path / "output", *words, "--dry-run").output
+
+
+def test_the_command_says_that_rows_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--number", 4, "--labels", "3,4", "--steps", 2, "--format", "png", "--engine", "local"]
+    with monkeypatch.context() as patch:
+        broken(patch, 4)
+        result = command(tmp_path / "output", *words)
+    assert result.exit_code == 3
+    assert "2 of 4 rows have a picture" in result.output
+    assert "failed: 2" in result.output
+    assert command(tmp_path / "output", *words).exit_code == 3
+    assert command(tmp_path / "output", *words, "--retry-failed").exit_code == 0
+
+
+def test_a_line_a_minute_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 61.0, 62.0, 130.0])
+    monkeypatch.setattr("kdpm2.generate.progress.time.monotonic", lambda: next(clock))
+    shown = Progress(1000, True)
+    for made in (True, False, True, True):
+        shown.told(made, rows=100)
+    assert capsys.readouterr().err.splitlines() == [
+        "200 of 1,000 rows, 3.28 a second, 0:04:04 left, 100 failed",
+        "400 of 1,000 rows, 3.08 a second, 0:03:15 left, 100 failed",
+    ]
