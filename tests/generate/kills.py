@@ -26,6 +26,7 @@ from tests.generate.made import Difference, pictures, rows
 
 ROWS, ROWS_PER_FILE, BATCH = 96, 8, 8
 STEPS = (4, 12)
+KINDS = ("driver, local", "driver, ray", "actor", "raylet", "full disk")
 _LONGEST = 1200.0
 
 
@@ -169,6 +170,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.generate.kills")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", type=int, default=4, help="kills of one output folder, at most")
+    parser.add_argument("--kinds", default=";".join(KINDS), help="in turn")
     parser.add_argument("--draw", type=Path)
     parser.add_argument("how", nargs="*")
     asked = parser.parse_args()
@@ -180,23 +183,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder) / "whole", "local", None)
         whole = pictures(Path(folder) / "whole")
-        kinds = ["full disk", "driver, local", "driver, ray", "actor", "raylet"]
-        job = 0
-        while sum(counts[kind] for kind in kinds) < asked.times:
+        kinds, job = asked.kinds.split(";"), 0
+        while (left := asked.times - sum(counts[kind] for kind in KINDS)) > 0:
             one = Job(Path(folder) / str(job), chance, counts)
-            kind, left = kinds[job % 5 if job < 5 else 1 + job % 4], asked.times - sum(counts[kind] for kind in kinds)
+            kind = kinds[job % len(kinds)]
+            times = min(left, asked.each)
             ways: dict[str, Callable[[], None]] = {
                 "full disk": one.full_disk,
-                "driver, local": partial(one.driver, "local", min(left, 4)),
-                "driver, ray": partial(one.driver, "ray", min(left, 4)),
-                "actor": partial(one.actors, min(left, 4)),
-                "raylet": partial(one.raylets, min(left, 4)),
+                "driver, local": partial(one.driver, "local", times),
+                "driver, ray": partial(one.driver, "ray", times),
+                "actor": partial(one.actors, times),
+                "raylet": partial(one.raylets, times),
             }
             ways[kind]()
             difference = Difference(whole, one.judged)
             wrong += not difference.none
             print(f"job {job}, {kind}: {difference}; {dict(counts)}, {time.monotonic() - begun:.0f} s", flush=True)
             job += 1
+            if kind == "full disk" and len(kinds) > 1:  # once
+                kinds.remove(kind)
     print(f"{len(whole)} rows; " + ", ".join(f"{name}: {count}" for name, count in counts.items()))
     print(f"jobs whose pictures are not those of an undisturbed run: {wrong}")
     return int(wrong > 0)
