@@ -64,3 +64,14 @@ def test_a_model_that_does_not_load(unconditional: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="model cannot be loaded"):
         generate([{"id": 1}], output, pipeline=str(model), format="png", engine="ray", cluster=Cluster(cpus=1))
     assert not list((output / "pictures").iterdir())
+
+
+def test_what_an_actor_cannot_read_ends_the_run_with_its_error(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    made(output, "local")
+    (output / "pictures" / "part-000001.tar").unlink()
+    (output / "rows.index").rename(tmp_path / "kept")
+    with pytest.raises(OSError, match=r"rows\.index"):
+        made(output, "ray")
+    (tmp_path / "kept").rename(output / "rows.index")
+    assert made(output, "ray").made == 8

@@ -70,25 +70,48 @@ def make(
             num_gpus=gpus,
             num_cpus=cpus,
         )
-        with _own_errors():
-            for row in dataset.iter_rows():
-                made = Made(**{name: int(value) for name, value in row.items()})
-                if made.pictures:
-                    progress.told(True, made.pictures)
-                if made.failures:
-                    progress.told(False, made.failures)
-                yield made
+        for row in dataset.iter_rows():
+            if row["kind"]:
+                raise _ERRORS[row["kind"]](row["error"])
+            made = Made(*(int(row[name]) for name in Made._fields))
+            if made.pictures:
+                progress.told(True, made.pictures)
+            if made.failures:
+                progress.told(False, made.failures)
+            yield made
+
+
+_ERRORS: dict[str, type[Exception]] = {"OSError": OSError, "ValueError": ValueError}
 
 
 class _Actor:
-    """A worker as `map_batches` takes it."""
+    """A worker as `map_batches` takes it.
+
+    What ends a run comes back as a text. What an actor raises comes back wrapped in Ray's own errors, or as its death.
+    """
 
     def __init__(self, folder: str, digest: str, how: Sequence[Any]) -> None:
-        self._worker = Worker(Path(folder), digest, How(*how))
+        self._kind = self._error = ""
+        try:
+            self._worker = Worker(Path(folder), digest, How(*how))
+        except (OSError, ValueError) as error:
+            self._fail(error)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        made = [self._worker.make(int(part)) for part in batch["part"]]
-        return {name: [getattr(each, name) for each in made] for name in Made._fields}
+    def _fail(self, error: Exception) -> None:
+        self._kind, self._error = "OSError" if isinstance(error, OSError) else "ValueError", str(error)
+
+    def _made(self, part: int) -> Made:
+        if not self._kind:
+            try:
+                return self._worker.make(part)
+            except (OSError, ValueError) as error:
+                self._fail(error)
+        return Made(part, 0, 0, 0, 0, 0)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        made = [self._made(int(part)) for part in batch["part"]]
+        told: dict[str, list[Any]] = {name: [getattr(each, name) for each in made] for name in Made._fields}
+        return told | {"kind": [self._kind] * len(made), "error": [self._error] * len(made)}
 
 
 @contextmanager
@@ -130,17 +153,3 @@ def _resources(cluster: Cluster, how: How, there: dict[str, float]) -> tuple[int
                 f"{there.get(name, 0):g}"
             )
     return actors, gpus, cpus
-
-
-@contextmanager
-def _own_errors() -> Iterator[None]:
-    """Raise the error of a worker itself, and not what Ray makes of it."""
-    try:
-        yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, (OSError, ValueError)) and type(cause).__module__ == "builtins":
-                raise cause from error
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise
