@@ -8,9 +8,9 @@ import typer
 from kdpm2.cli import options as shared
 from kdpm2.cli import values
 from kdpm2.cli.gathered import Parameter, gathered
+from kdpm2.cli.loading import DTYPES
 from kdpm2.cli.options import HOW, SPEED, WHAT, scheduler_options
 
-DTYPES = ("float32", "float16", "bfloat16")
 LARGEST_SEED = 2**64 - 1
 MOST_TOGETHER = 1000
 LONGEST_SIDE = 16_384

@@ -5,7 +5,7 @@ from typing import Any
 
 from kdpm2._progress import bar
 from kdpm2.cli import values
-from kdpm2.cli.loading import load
+from kdpm2.cli.loading import device_of, dtype_of, load
 from kdpm2.cli.options import refuse, refused_by
 from kdpm2.cli.pictures import Drawn, Picture
 from kdpm2.cli.plan import Plan
@@ -31,7 +31,7 @@ class Held:
             self._config = config
             return plan.scheduler_of(config)
 
-        device, dtype = _device(plan.device), _dtype(plan.dtype)
+        device, dtype = device_of(plan.device), dtype_of(plan.dtype)
         self._key = self._pipe = None
         self._pipe = load("--pipeline", plan.model, dtype, own_kept).to(device)
         self._key = key
@@ -52,30 +52,13 @@ def drawn(
     """
     batches = [pictures[i : i + plan.together] for i in range(0, len(pictures), plan.together)]
     if len(batches) > 1 or not bars:
-        pipe.set_progress_bar_config(leave=False, disable=not bars)
+        pipe.set_progress_bar_config(disable=True)  # one bar for all batches says enough
     with bar(total=len(pictures), unit="image", disable=len(batches) == 1 or not bars) as progress:
         for batch in batches:
             with watched(pipe.scheduler, watch):
                 images = _draw_batch(pipe, plan, batch)
             yield images
             progress.update(len(batch))
-
-
-def _device(name: str) -> Any:
-    import torch  # a second of import time that --help need not wait for
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, ValueError) as error:
-        refuse("--device", f"{values.short(name)} cannot be used here: {str(error).splitlines()[0]}")
-
-
-def _dtype(name: str | None) -> Any:
-    import torch
-
-    return None if name is None else getattr(torch, name)
 
 
 def _draw_batch(pipe: Any, plan: Plan, pictures: list[Picture]) -> list[Drawn]:

@@ -67,6 +67,9 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
     ("sigma_data", float, "X", MODEL, "EDM's model, for data of this deviation"),
 ]
 
+SCHEDULER_OPTIONS: dict[str, type] = {name: kind for name, kind, *_ in _OPTIONS}
+"""What each of them holds, by its name in the configuration."""
+
 
 SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
 """The options that are on or off."""

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from kdpm2.cli import said, values
-from kdpm2.cli.asked import DTYPES, LARGEST_SEED, Asked
-from kdpm2.cli.loading import Model, describe, digits, number_of_digits
+from kdpm2.cli.asked import LARGEST_SEED, Asked
+from kdpm2.cli.loading import DTYPES, Model, describe, digits, number_of_digits
 from kdpm2.cli.options import changes, flattened, own_levels, refuse, refused_by, scheduler_class, scheduler_options
 from kdpm2.cli.pictures import Picture
 from kdpm2.table import StageTable
@@ -77,19 +77,19 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
         refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
     labels = asked.get("labels")
     if pipeline is None:
-        labels = _checked_labels(labels or values.Labels(range(number_of_digits())), number_of_digits() + 1)
+        labels = checked_labels(labels or values.Labels(range(number_of_digits())), number_of_digits() + 1)
     own = own_levels(asked.get("steps"), asked.get("at_sigmas"), asked.get("at_timesteps"), options)
     spaced: dict[str, Any] = own or {"num_inference_steps": asked.get("steps") or _DEFAULT_STEPS}
     changed = changes(options)
     model = digits() if pipeline is None else described("--pipeline", pipeline)
     if labels is not None and pipeline is not None and "labels" in model.accepted and model.classes is not None:
-        labels = _checked_labels(labels, model.classes)
+        labels = checked_labels(labels, model.classes)
     called = {
         name: asked[name]
         for name in ("prompt", "negative_prompt", "height", "width", "guidance_scale")
         if name in asked
     } | spaced
-    _check_accepted(model, labels, called)
+    check_accepted(model, labels, called)
     scheduler_of = partial(_scheduler, scheduler_class(options), changed, spaced, options)
     scheduler = scheduler_of(model.config)
     listed = None if labels is None else ",".join(map(str, labels))
@@ -106,7 +106,7 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
     )
 
 
-def _checked_labels(labels: values.Labels, classes: int) -> values.Labels:
+def checked_labels(labels: values.Labels, classes: int) -> values.Labels:
     """The labels, of which that for no class is called "any"."""
     for label in labels:
         if label != values.ANY and int(label) >= classes:
@@ -114,7 +114,7 @@ def _checked_labels(labels: values.Labels, classes: int) -> values.Labels:
     return values.Labels(values.ANY if label == classes - 1 else label for label in labels)
 
 
-def _check_accepted(model: Model, labels: values.Labels | None, called: Mapping[str, Any]) -> None:
+def check_accepted(model: Model, labels: values.Labels | None, called: Mapping[str, Any]) -> None:
     """The pipeline takes what it is to be called with."""
     if "prompt" in model.accepted and "prompt" not in called:
         refuse("--prompt", "this pipeline needs one")

@@ -9,16 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from kdpm2.cli import values
-from kdpm2.cli.loading import describe, digits, load, number_of_digits
+from kdpm2.cli.loading import DTYPES, describe, device_of, digits, dtype_of, load, number_of_digits
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
-from kdpm2.cli.sample import _check_accepted, _checked_labels, _device, _dtype, _option
+from kdpm2.cli.plan import check_accepted, checked_labels
 
 _MOST_STEPS = 1000
 _MOST_SAMPLES = 10_000
 _LARGEST_SEED = 2**64 - 1 - _MOST_SAMPLES
 _MOST_CALLS = 10**9
-_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
 
 
 def tune(
@@ -29,7 +32,7 @@ def tune(
         str | None, _option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
     ] = None,
     prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
-    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What it is to stay away from")] = None,
+    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline must not draw")] = None,
     steps: Annotated[
         int, _option("N", HOW, "Steps that the levels are for [8]", parser=values.whole(2, _MOST_STEPS))
     ] = 8,
@@ -50,7 +53,7 @@ def tune(
         _option("N", HOW, "Network calls to spend [400, more from 17 steps]", parser=values.whole(1, _MOST_CALLS)),
     ] = None,
     device: Annotated[str, _option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
-    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(_DTYPES)}")] = None,
+    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(DTYPES)}")] = None,
     output: Annotated[
         Path, _option("FILE", OUTPUT, "The configuration to write, a .json [scheduler_config.json]")
     ] = Path("scheduler_config.json"),
@@ -64,18 +67,18 @@ def tune(
     search with the best so far.
     """
     check("--output", output, [".json"], force)
-    if dtype is not None and dtype not in _DTYPES:
-        refuse("--dtype", f"must be one of {', '.join(_DTYPES)}, got {values.short(dtype)}")
+    if dtype is not None and dtype not in DTYPES:
+        refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
     model = digits() if pipeline is None else describe("--pipeline", pipeline)
     if labels is None and pipeline is None:
         labels = values.Labels(range(number_of_digits()))
     if labels is not None and model.classes is not None:
-        labels = _checked_labels(labels, model.classes)
+        labels = checked_labels(labels, model.classes)
     called: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt}
     called = {name: value for name, value in called.items() if value is not None}
     guided: dict[str, Any] = {"guidance_scale": guidance_scale} if guidance_scale != 1 else {}
-    _check_accepted(model, labels, called | guided)
-    torch_device, torch_dtype = _device(device), _dtype(dtype)
+    check_accepted(model, labels, called | guided)
+    torch_device, torch_dtype = device_of(device), dtype_of(dtype)
 
     from kdpm2 import KDPM2AncestralDiscreteScheduler, denoiser_of
     from kdpm2 import tune as found
