@@ -86,7 +86,8 @@ def flux(node: Any, timesteps: list[float]) -> tuple[torch.Tensor, list[int]]:
     scheduler = schedulers.FLUX_SCHEDULER_MAP[node.scheduler](num_train_timesteps=1000)
     made: torch.Tensor = denoise(
         model=model, img=start(), img_ids=torch.zeros(1, 16, 3), pos_regional_prompting_extension=text,
-        neg_regional_prompting_extension=None, timesteps=timesteps, step_callback=lambda state: steps.append(state.step),
+        neg_regional_prompting_extension=None, timesteps=timesteps,
+        step_callback=lambda state: steps.append(state.step),
         guidance=3.5, cfg_scale=[1.0] * len(timesteps), inpaint_extension=None, controlnet_extensions=[],
         pos_ip_adapter_extensions=[], neg_ip_adapter_extensions=[], img_cond=None, scheduler=scheduler,
     )  # fmt: skip
@@ -101,7 +102,7 @@ def start() -> torch.Tensor:
 def flux_in_float64(node: Any, timesteps: list[float]) -> torch.Tensor:
     """The same, by the reference."""
     network, text = Network(channels=1), torch.full((1, 3, 5), 0.4)
-    generator = noise.seeded(node.seed)
+    generator: Any = noise.seeded(node.seed)
     eta = node.eta if node.scheduler == "kdpm_2_a" else 0.0
     return flow_in_float64(
         lambda x, t: x - t * network(x[:, None], 1000 * t, text)[:, 0],

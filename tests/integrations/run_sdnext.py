@@ -6,6 +6,7 @@ run here around a small network. Models with betas are compared with SD.Next's o
 
 import itertools
 import sys
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -87,7 +88,8 @@ def pictured(scheduler: Any, **schedule: Any) -> torch.Tensor:
     for t in scheduler.timesteps:
         output = network(scheduler.scale_model_input(x, t), t.expand(2), text)
         x = scheduler.step(output, t, x, **options, return_dict=False)[0]
-    return x
+    made: torch.Tensor = x
+    return made
 
 
 def main(checkout: str) -> int:
@@ -129,13 +131,13 @@ def main(checkout: str) -> int:
         moved = torch.exp(torch.tensor(mu or torch.tensor(3.0).log().item(), dtype=torch.float64))
         shifted = torch.cat([moved / (moved + 1 / levels - 1), torch.zeros(1, dtype=torch.float64)])
         generators = noise.seeded([3, 4])
+        start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+        draw = partial(noise.gaussian, start.shape, start.dtype, start.device, generators)
         expected = flow_in_float64(
-            lambda x, t: x - t.reshape(-1, 1, 1, 1) * network(x, 1000 * t, text),
-            torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1)), shifted,
-            lambda generators=generators: noise.gaussian((2, 4, 8, 8), torch.float32, torch.device("cpu"), generators), eta,
-        )  # fmt: skip
-        made = pictured(scheduler, sigmas=levels.tolist(), device="cpu", **({} if mu is None else {"mu": mu}))
-        report.compare(f"flow, mu {mu}, shift {shift}, eta {eta}", made, expected)
+            lambda x, t: x - t.reshape(-1, 1, 1, 1) * network(x, 1000 * t, text), start, shifted, draw, eta
+        )
+        drawn = pictured(scheduler, sigmas=levels.tolist(), device="cpu", **({} if mu is None else {"mu": mu}))
+        report.compare(f"flow, mu {mu}, shift {shift}, eta {eta}", drawn, expected)
     return report.done()
 
 

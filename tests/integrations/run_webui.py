@@ -64,8 +64,10 @@ class WebUI:
         sys.path.insert(0, str(checkout))
         self.shared = self._shared(checkout)
         self.network = Network()
-        for name in ("sd_samplers", "sd_samplers_kdiffusion", "sd_schedulers", "rng", "prompt_parser"):
-            setattr(self, name, __import__(f"modules.{name}", fromlist=["_"]))
+        self.sd_samplers, self.sd_samplers_kdiffusion, self.sd_schedulers, self.rng, self.prompt_parser = (
+            importlib.import_module(f"modules.{name}")
+            for name in ("sd_samplers", "sd_samplers_kdiffusion", "sd_schedulers", "rng", "prompt_parser")
+        )
         extension = loaded("kdpm2_sampler", INTEGRATIONS / "a1111" / "scripts" / "kdpm2_sampler.py")
         extension.register()
         extension.register()
@@ -82,7 +84,7 @@ class WebUI:
         else:
             without("modules.models.diffusion", "modules.models.sd3.sd3_cond", "modules.models.sd3.mmdit", "einops")
         package = ModuleType("k_diffusion")  # as it is without the half of it that trains
-        found = importlib.util.find_spec("k_diffusion")
+        found: Any = importlib.util.find_spec("k_diffusion")
         package.__path__ = [str(checkout / "k_diffusion")] if self.forge else list(found.submodule_search_locations)
         sys.modules["k_diffusion"] = package
         shared: Any = ModuleType("modules.shared")
@@ -106,7 +108,7 @@ class WebUI:
                 math.exp(mu) / (math.exp(mu) + (1 / t - 1) ** power)
             )
         for name in ("sampling", "external"):
-            setattr(package, name, __import__(f"k_diffusion.{name}", fromlist=["_"]))
+            setattr(package, name, importlib.import_module(f"k_diffusion.{name}"))
         from modules import devices
 
         devices.cpu = devices.device = torch.device("cpu")
@@ -114,7 +116,7 @@ class WebUI:
 
     def use(self, kind: str) -> None:
         """Take a model of this kind."""
-        model = SimpleNamespace(is_sdxl=False, sd_checkpoint_info=None, cond_stage_key="txt")
+        model: Any = SimpleNamespace(is_sdxl=False, sd_checkpoint_info=None, cond_stage_key="txt")
         if self.forge:
             from backend.modules import k_model, k_prediction
 
@@ -124,7 +126,7 @@ class WebUI:
                 "flux": lambda: k_prediction.PredictionFlux(mu=1.15),
                 "sd3": lambda: k_prediction.PredictionDiscreteFlow(shift=3.0),
             }[kind]()
-            self.network.storage_dtype = self.network.computation_dtype = torch.float32
+            vars(self.network).update(storage_dtype=torch.float32, computation_dtype=torch.float32)
             unet = SimpleNamespace(
                 model=k_model.KModel(self.network, None, predictor),
                 controlnet_linked_list=None,

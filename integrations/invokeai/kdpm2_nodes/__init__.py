@@ -1,6 +1,6 @@
 """A node pack for InvokeAI: kdpm2's samplers behind the names that InvokeAI has, and nodes of theirs for flow models.
 
-For Stable Diffusion 1 to XL, the four names "KDPM 2", "KDPM 2 a" and their Karras forms are kdpm2's from then on, in the
+For Stable Diffusion 1 to XL, the names "KDPM 2", "KDPM 2 a" and their Karras forms are kdpm2's from then on, in the
 linear UI and in workflows. For FLUX and Z-Image, whose lists of schedulers are closed, there are two nodes.
 """
 
