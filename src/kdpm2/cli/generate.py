@@ -13,6 +13,7 @@ import typer
 
 from kdpm2.cli import options as shared
 from kdpm2.cli import values
+from kdpm2.cli.grouped import option
 from kdpm2.cli.options import HOW, OUTPUT, SPEED, WHAT, refuse, takes_scheduler_options
 from kdpm2.cli.output import printable
 
@@ -38,10 +39,6 @@ class Engine(str, Enum):
     ray = "ray"
 
 
-def _option(metavar: str, group: str, text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, **more)
-
-
 @takes_scheduler_options
 def generate(
     paths: Annotated[
@@ -52,61 +49,61 @@ def generate(
         ),
     ],
     number: Annotated[
-        int | None, _option("N", WHAT, "So many rows, without a table of them", parser=values.whole(1, _MOST))
+        int | None, option("N", WHAT, "So many rows, without a table of them", parser=values.whole(1, _MOST))
     ] = None,
     labels: Annotated[
-        values.Labels | None, _option("A,B,..", WHAT, "Their classes in turn", parser=values.labels)
+        values.Labels | None, option("A,B,..", WHAT, "Their classes in turn", parser=values.labels)
     ] = None,
     pipeline: Annotated[
-        str | None, _option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
+        str | None, option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
     ] = None,
-    prompt: Annotated[str | None, _option("TEXT", WHAT, "Of rows without one")] = None,
-    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What they are to stay away from")] = None,
+    prompt: Annotated[str | None, option("TEXT", WHAT, "Of rows without one")] = None,
+    negative_prompt: Annotated[str | None, option("TEXT", WHAT, "What they are to stay away from")] = None,
     height: Annotated[
-        int | None, _option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
+        int | None, option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
     ] = None,
     width: Annotated[
-        int | None, _option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
+        int | None, option("PIXELS", WHAT, "Of a pipeline's images", parser=values.whole(8, _LONGEST_SIDE, 8))
     ] = None,
     steps: Annotated[
         int | None,
-        _option("N", HOW, "Steps; the network runs 2N-1 times [25]", parser=values.whole(1, shared.MOST_STEPS)),
+        option("N", HOW, "Steps; the network runs 2N-1 times [25]", parser=values.whole(1, shared.MOST_STEPS)),
     ] = None,
     seed: Annotated[
-        int, _option("S", HOW, "Rows without a seed have S + id [0]", parser=values.whole(0, 2**64 - 1))
+        int, option("S", HOW, "Rows without a seed have S + id [0]", parser=values.whole(0, 2**64 - 1))
     ] = 0,
     guidance_scale: Annotated[
         float | None,
-        _option("X", HOW, "Classifier-free guidance [1, or the pipeline's]", parser=values.real(0, 100)),
+        option("X", HOW, "Classifier-free guidance [1, or the pipeline's]", parser=values.real(0, 100)),
     ] = None,
-    device: Annotated[str, _option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
-    dtype: Annotated[str | None, _option("NAME", SPEED, "Of the weights: float32, float16, bfloat16")] = None,
+    device: Annotated[str, option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
+    dtype: Annotated[str | None, option("NAME", SPEED, "Of the weights: float32, float16, bfloat16")] = None,
     batch: Annotated[
         int | None,
-        _option("N", SPEED, "Rows drawn together [64 of a network on pixels, 1]", parser=values.whole(1, 10_000)),
+        option("N", SPEED, "Rows drawn together [64 of a network on pixels, 1]", parser=values.whole(1, 10_000)),
     ] = None,
     engine: Annotated[
-        Engine, _option("NAME", CLUSTER, "local, in this process, ray, or auto: ray if it is installed [auto]")
+        Engine, option("NAME", CLUSTER, "local, in this process, ray, or auto: ray if it is installed [auto]")
     ] = Engine.auto,
-    address: Annotated[str | None, _option("HOST:PORT", CLUSTER, "Of a cluster that is there; auto finds it")] = None,
+    address: Annotated[str | None, option("HOST:PORT", CLUSTER, "Of a cluster that is there; auto finds it")] = None,
     actors: Annotated[
         int | None,
-        _option("N", CLUSTER, "How many models are loaded [one a GPU, or one]", parser=values.whole(1, 10**6)),
+        option("N", CLUSTER, "How many models are loaded [one a GPU, or one]", parser=values.whole(1, 10**6)),
     ] = None,
     gpus: Annotated[
-        float | None, _option("X", CLUSTER, "GPUs of each actor [1 where there are some]", parser=values.real(0, 1000))
+        float | None, option("X", CLUSTER, "GPUs of each actor [1 where there are some]", parser=values.real(0, 1000))
     ] = None,
     cpus: Annotated[
         float | None,
-        _option("X", CLUSTER, "CPUs of each actor [an equal share, 1 in a cluster]", parser=values.real(0, 1000)),
+        option("X", CLUSTER, "CPUs of each actor [an equal share, 1 in a cluster]", parser=values.real(0, 1000)),
     ] = None,
     format_: Annotated[
-        Format, _option("NAME", OUTPUT, "parquet, webdataset or png [parquet]", "--format")
+        Format, option("NAME", OUTPUT, "parquet, webdataset or png [parquet]", "--format")
     ] = Format.parquet,
     rows_per_file: Annotated[
-        int, _option("N", OUTPUT, "Rows that are drawn and written together [500]", parser=values.whole(1, 100_000))
+        int, option("N", OUTPUT, "Rows that are drawn and written together [500]", parser=values.whole(1, 100_000))
     ] = 500,
-    keep: Annotated[str | None, _option("A,B,..", OUTPUT, "Columns to keep that are no options")] = None,
+    keep: Annotated[str | None, option("A,B,..", OUTPUT, "Columns to keep that are no options")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Draw rows again that have failed", rich_help_panel=OUTPUT)
     ] = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kdpm2.cli import values
+from kdpm2.cli.grouped import option
 from kdpm2.cli.loading import DTYPES, describe, device_of, digits, dtype_of, load, number_of_digits
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
@@ -20,42 +21,38 @@ _LARGEST_SEED = 2**64 - 1 - _MOST_SAMPLES
 _MOST_CALLS = 10**9
 
 
-def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
-
-
 def tune(
     labels: Annotated[
-        values.Labels | None, _option("A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", parser=values.labels)
+        values.Labels | None, option("A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", parser=values.labels)
     ] = None,
     pipeline: Annotated[
-        str | None, _option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
+        str | None, option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
     ] = None,
-    prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
-    negative_prompt: Annotated[str | None, _option("TEXT", WHAT, "What a text-to-image pipeline must not draw")] = None,
+    prompt: Annotated[str | None, option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
+    negative_prompt: Annotated[str | None, option("TEXT", WHAT, "What a text-to-image pipeline must not draw")] = None,
     steps: Annotated[
-        int, _option("N", HOW, "Steps that the levels are for [8]", parser=values.whole(2, _MOST_STEPS))
+        int, option("N", HOW, "Steps that the levels are for [8]", parser=values.whole(2, _MOST_STEPS))
     ] = 8,
     eta: Annotated[
-        float, _option("0..1", HOW, "Share of a step's noise that is new [1]", parser=values.real(0, 1))
+        float, option("0..1", HOW, "Share of a step's noise that is new [1]", parser=values.real(0, 1))
     ] = 1.0,
     guidance_scale: Annotated[
-        float, _option("X", HOW, "Classifier-free guidance [1]", parser=values.real(0, 100))
+        float, option("X", HOW, "Classifier-free guidance [1]", parser=values.real(0, 100))
     ] = 1.0,
     samples: Annotated[
-        int, _option("N", HOW, "Samples; half decide at the end [40]", parser=values.whole(4, _MOST_SAMPLES))
+        int, option("N", HOW, "Samples; half decide at the end [40]", parser=values.whole(4, _MOST_SAMPLES))
     ] = 40,
     seed: Annotated[
-        int, _option("S", HOW, "Of the first sample; the next count up [0]", parser=values.whole(0, _LARGEST_SEED))
+        int, option("S", HOW, "Of the first sample; the next count up [0]", parser=values.whole(0, _LARGEST_SEED))
     ] = 0,
     calls: Annotated[
         int | None,
-        _option("N", HOW, "Network calls to spend [400, more from 17 steps]", parser=values.whole(1, _MOST_CALLS)),
+        option("N", HOW, "Network calls to spend [400, more from 17 steps]", parser=values.whole(1, _MOST_CALLS)),
     ] = None,
-    device: Annotated[str, _option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
-    dtype: Annotated[str | None, _option("NAME", SPEED, f"Of the weights: {', '.join(DTYPES)}")] = None,
+    device: Annotated[str, option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
+    dtype: Annotated[str | None, option("NAME", SPEED, f"Of the weights: {', '.join(DTYPES)}")] = None,
     output: Annotated[
-        Path, _option("FILE", OUTPUT, "The configuration to write, a .json [scheduler_config.json]")
+        Path, option("FILE", OUTPUT, "The configuration to write, a .json [scheduler_config.json]")
     ] = Path("scheduler_config.json"),
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the file if it is there", rich_help_panel=OUTPUT)

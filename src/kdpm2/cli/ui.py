@@ -4,32 +4,29 @@ import importlib.util
 import ipaddress
 import os
 import socket
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from kdpm2.cli import values
+from kdpm2.cli.grouped import option
 from kdpm2.cli.options import refuse
 
 _WHERE, _WHAT = "Where it is", "What it offers"
 _PORT = 7860
 
 
-def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
-
-
 def ui(
     port: Annotated[
-        int, _option("N", _WHERE, f"Port; 0 for any that is free [{_PORT}]", parser=values.whole(0, 65_535))
+        int, option("N", _WHERE, f"Port; 0 for any that is free [{_PORT}]", parser=values.whole(0, 65_535))
     ] = _PORT,
-    host: Annotated[str, _option("ADDRESS", _WHERE, "Address [127.0.0.1, this machine alone]")] = "127.0.0.1",
+    host: Annotated[str, option("ADDRESS", _WHERE, "Address [127.0.0.1, this machine alone]")] = "127.0.0.1",
     listen: Annotated[
         bool, typer.Option("--listen", help="Let other machines in; needed for their --host", rich_help_panel=_WHERE)
     ] = False,
     pipeline: Annotated[
         list[str] | None,
-        _option("NAME", _WHAT, "A diffusers pipeline, folder or hub id, beside the digits; may be given again"),
+        option("NAME", _WHAT, "A diffusers pipeline, folder or hub id, beside the digits; may be given again"),
     ] = None,
 ) -> None:
     """Serve a page for the browser on which one chooses settings by looking.

@@ -1,7 +1,7 @@
 """The command `kdpm2 grid`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,28 +15,25 @@ from kdpm2.cli.grid.cells import Grid, grid_of
 from kdpm2.cli.grid.kept import Done, Kept
 from kdpm2.cli.grid.picture import picture, total
 from kdpm2.cli.grid.run import run
+from kdpm2.cli.grouped import option
 from kdpm2.cli.options import OUTPUT, WHAT
 from kdpm2.cli.output import check, printable, written
 
 _AXES = "Axes"
 
 
-def _option(metavar: str | None, group: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
-
-
 @takes_drawing_options
 def draw_grid(
-    x: Annotated[str, _option("NAME=A,B,..", _AXES, "An option and its values, one a column, as in eta=0,0.5,1")],
-    y: Annotated[str | None, _option("NAME=A,B,..", _AXES, "Another, one a row, as in steps=5,8")] = None,
+    x: Annotated[str, option("NAME=A,B,..", _AXES, "An option and its values, one a column, as in eta=0,0.5,1")],
+    y: Annotated[str | None, option("NAME=A,B,..", _AXES, "Another, one a row, as in steps=5,8")] = None,
     seeds: Annotated[
-        int, _option("N", WHAT, "Pictures in each cell, of seeds that count up [4]", parser=values.whole(1, 1000))
+        int, option("N", WHAT, "Pictures in each cell, of seeds that count up [4]", parser=values.whole(1, 1000))
     ] = 4,
     *,
     asked: Asked,
-    output: Annotated[Path, _option("FILE", OUTPUT, "The picture, a .png [grid.png]")] = Path("grid.png"),
+    output: Annotated[Path, option("FILE", OUTPUT, "The picture, a .png [grid.png]")] = Path("grid.png"),
     folder: Annotated[
-        Path | None, _option("FOLDER", OUTPUT, "Keep the single pictures there [FILE.cells, until the grid is drawn]")
+        Path | None, option("FOLDER", OUTPUT, "Keep the single pictures there [FILE.cells, until the grid is drawn]")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite what other commands made", rich_help_panel=OUTPUT)
