@@ -3,7 +3,7 @@ r"""A bounded search around given levels, for a measured error.
 What is varied is smooth, and the same for any number of steps: the last level, and the lengths of the steps in log σ.
 These are multiplied by :math:`e^{p(t)}` for a polynomial p of degree three over the run. Along one of these directions
 at a time the error is measured at three places, and then where their parabola is lowest. A change counts if the mean
-error falls by more than its standard error, sample by sample: else it may be luck.
+error falls by more than two standard errors, sample by sample: else it may be luck.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 _MOST_DIRECTIONS = 4
 _FIRST_STEP = 0.5
 _SMALLEST_STEP = 0.06
+_ERRORS_OF_THE_MEAN = 2.0
 
 
 def moved(levels: Floats, direction: int, by: float, bounds: tuple[float, float]) -> Floats:
@@ -77,7 +78,7 @@ def polished(
 
 def _is_better(errors: Floats, than: Floats) -> bool:
     gain = than - errors
-    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+    return bool(gain.mean() > _ERRORS_OF_THE_MEAN * gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
 def _places(tried: dict[float, tuple[Floats, Floats]], size: float) -> Iterator[float]:
