@@ -18,6 +18,8 @@ from typing import Any
 from kdpm2.generate import Cluster, generate
 from tests.generate.made import Difference, pictures, rows
 
+_TRIES = 5
+
 
 @contextmanager
 def raylets(count: int, cpus: int = 1) -> Iterator[Any]:
@@ -55,7 +57,14 @@ def drawn(name: str, given: Any, folder: Path, **how: Any) -> Path:
     """What a way makes of rows; says how long it took."""
     output = folder / name.replace(" ", "-").replace(",", "")
     begun = time.monotonic()
-    report = generate(given, output, format="webdataset", progress=True, **how)
+    for _ in range(_TRIES):
+        try:
+            report = generate(given, output, format="webdataset", progress=True, **how)
+            break
+        except ConnectionError as error:  # Ray gives itself half a minute to start, which a busy machine does not
+            print(f"{name}: {error}", flush=True)
+    else:
+        raise SystemExit(f"{name}: Ray does not start")
     print(f"{name}: {time.monotonic() - begun:.0f} s\n{report}", flush=True)
     return output
 

@@ -48,7 +48,7 @@ def make(
 
     Raises:
         ValueError: If the cluster has no such resources, or the model cannot be loaded.
-        ConnectionError: If there is no cluster at the address.
+        ConnectionError: If Ray does not start, or there is no cluster at the address.
         OSError: If pictures cannot be written.
     """
     with _connected(cluster.address):
@@ -128,10 +128,14 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    if address is None:
-        ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
-    else:
-        ray.init(address=address, **quiet)
+    try:
+        if address is None:
+            ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except Exception as error:  # Ray's own has no type, where its processes do not come up in time
+        where = "on this machine" if address is None else f"at {address}"
+        raise ConnectionError(f"Ray cannot be used {where}: {' '.join(str(error).split())}") from error
     try:
         yield
     finally:
