@@ -20,7 +20,7 @@ class KDPM2AncestralScheduler(KDPM2AncestralDiscreteScheduler):
     """DPM2 with ancestral sampling, whose noise has a seed: vLLM-Omni's pipelines pass no generator to a step."""
 
     @classmethod
-    def from_config(  # type: ignore[override]
+    def from_config(
         cls, config: Any = None, return_unused_kwargs: bool = False, *, seed: int = 0, **kwargs: Any
     ) -> Any:
         """As ours.

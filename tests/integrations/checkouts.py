@@ -4,6 +4,7 @@ Each `run_<client>.py` beside this is a process of its own: `python -m tests.int
 one line a case, and exits with 1 if a picture of ours is off. The tests run them where a checkout is named.
 """
 
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import itertools
@@ -37,7 +38,7 @@ class Absent(ModuleType):
         return made
 
 
-class Absentees:
+class Absentees(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the modules of these names, and all within them."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -57,7 +58,17 @@ class Absentees:
 
 def without(*names: str) -> None:
     """From now on, modules of these names are stand-ins."""
-    sys.meta_path.insert(0, Absentees(names))  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Absentees(names))
+
+
+def shells(root: Path, *names: str) -> None:
+    """Packages of these names, and those around them, whose own code is not run: modules within them are found."""
+    for name in names:
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            package = ModuleType(".".join(parts[:count]))
+            package.__path__ = [str(root.joinpath(*parts[:count]))]
+            sys.modules.setdefault(package.__name__, package)
 
 
 def loaded(name: str, path: Path) -> Any:
@@ -106,13 +117,15 @@ def flow_in_float64(
         down = after * (1 + (after / sigma - 1) * eta)
         d = slope(x, sigma)
         if not after:
-            return (x - sigma * d).float()
+            x = x - sigma * d
+            break
         middle = (sigma * down) ** 0.5
         x = x + (down - sigma) * slope(x + (middle - sigma) * d, middle)
         if eta:
             kept = (1 - after) / (1 - down)
             x = kept * x + max(after**2 - (kept * down) ** 2, 0) ** 0.5 * s_noise * noise().double()
-    return x.float()
+    end: torch.Tensor = x.float()
+    return end
 
 
 class Report:

@@ -76,7 +76,8 @@ def flux(node: Any, timesteps: list[float]) -> tuple[torch.Tensor, list[int]]:
     network, steps = Network(channels=1), list[int]()
 
     def model(img: torch.Tensor, timesteps: torch.Tensor, txt: torch.Tensor, **_: Any) -> torch.Tensor:
-        return network(img[:, None], 1000 * timesteps, txt)[:, 0]
+        predicted: torch.Tensor = network(img[:, None], 1000 * timesteps, txt)[:, 0]
+        return predicted
 
     text = SimpleNamespace(
         regional_text_conditioning=SimpleNamespace(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import kdpm2
-from tests.integrations.checkouts import INTEGRATIONS, loaded
+from tests.integrations.checkouts import INTEGRATIONS, loaded, run
 
 FLOW = {"num_train_timesteps": 1000, "shift": 3.0, "_diffusers_version": "0.29.0"}  # of Stable Diffusion 3
 WAN = dict(diffusers.UniPCMultistepScheduler(
@@ -28,7 +28,9 @@ class BaseScheduler(ABC):  # noqa: B024
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     held: dict[str, Any] = {}
-    places = {"registry": {"ModelRegistry": SimpleNamespace(register_model=held.__setitem__)}}
+    places: dict[str, dict[str, Any]] = {
+        "registry": {"ModelRegistry": SimpleNamespace(register_model=held.__setitem__)}
+    }
     places["schedulers.base"] = {"BaseScheduler": BaseScheduler}
     for place, members in places.items():
         parts = f"sglang.multimodal_gen.runtime.models.{place}".split(".")
@@ -69,8 +71,8 @@ def test_a_models_file_means_what_it_means_to_from_config(
     torch.testing.assert_close(made.sigmas, expected.sigmas)
     torch.testing.assert_close(made.timesteps, expected.timesteps)
     assert made.config.prediction_type == expected.config.prediction_type
-    assert isinstance(made, BaseScheduler)
     assert made.num_train_timesteps == 1000
+    assert isinstance(made, BaseScheduler)
 
 
 def test_the_shift_can_be_set_after(registry: dict[str, Any]) -> None:
@@ -91,3 +93,7 @@ def test_without_a_generator_the_noise_has_a_seed(registry: dict[str, Any]) -> N
 
     torch.testing.assert_close(picture(), picture(seed=0), rtol=0, atol=0)
     assert not torch.equal(picture(), picture(seed=1))
+
+
+def test_in_sglang_itself() -> None:
+    assert "cases, largest difference" in run("sglang", "KDPM2_SGLANG")

@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 
-from tests.integrations.checkouts import INTEGRATIONS, loaded
+from tests.integrations.checkouts import INTEGRATIONS, loaded, run
 
 FOLDER = INTEGRATIONS / "vllm_omni"
 adapter = loaded("kdpm2_vllm_omni", FOLDER / "kdpm2_vllm_omni.py")
@@ -78,3 +78,7 @@ def test_a_release_without_the_registry_is_told_by_the_environment(
     monkeypatch.setenv("KDPM2_SCHEDULER", "euler")
     with pytest.raises(ValueError, match="KDPM2_SCHEDULER must be one of kdpm2, kdpm2_ancestral, got 'euler'"):
         adapter.install()
+
+
+def test_in_vllm_omni_itself() -> None:
+    assert "cases, largest difference" in run("vllm_omni", "KDPM2_VLLM_OMNI")

@@ -44,8 +44,10 @@ def sample(
     return sampling.sample_dpm_2_ancestral(denoiser, x, sigmas, extra_args, callback, disable, eta, s_noise, noise)
 
 
-class Sampler(sd_samplers_kdiffusion.KDiffusionSampler):  # type: ignore[misc]
+class Sampler(sd_samplers_kdiffusion.KDiffusionSampler):
     """The web UI's sampler, with a choice about the next-to-last sigma."""
+
+    config: Any
 
     def get_sigmas(self, p: Any, steps: int) -> torch.Tensor:
         """The noise levels of the schedule type; the web UI's setting to always leave one out comes first."""

@@ -37,7 +37,7 @@ SAMPLERS = {
 }
 
 
-class Seeds(scripts_manager.Script):  # type: ignore[misc]
+class Seeds(scripts_manager.Script):
     """Notes the seeds of the images that come next: pipelines of flows pass no generator to a scheduler."""
 
     of_images: list[int] | None = None
