@@ -1,7 +1,8 @@
 """Tuned noise levels beside the untuned ones, on the built-in digits: the tables of docs/tuning.md.
 
     python -m docs.tune_figures measure tune.jsonl     # hours on one core; goes on where it was stopped
-    python -m docs.tune_figures table tune.jsonl
+    python -m docs.tune_figures beside tune.jsonl
+    python -m docs.tune_figures table tune.jsonl --what read
 
 Each setting is tuned on 32 digits, as `kdpm2 tune --samples 32` does. Then it is measured on digits of other seeds: the
 mean distance to the fine run, how many a classifier reads as their label, and the Fréchet distance of the pixels to the
@@ -10,7 +11,7 @@ real digits.
 
 import json
 import runpy
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from sklearn.svm import SVC
 
 import kdpm2
 from kdpm2 import curves, spacing
+from kdpm2.tuning import tune
 from kdpm2.tuning.bench import Bench, distances
 
 STEPS = (5, 8, 4, 6, 12, 16)
@@ -56,7 +58,7 @@ def measure(path: Path, count: int = 40, share: str = "0/1") -> None:
     for i, (guidance, steps, eta) in enumerate(product(GUIDANCE, STEPS, ETAS)):
         if (guidance, steps, eta) in done or i % parts != part:
             continue
-        tuned = kdpm2.tune(denoiser(guidance, TUNED_ON), (TUNED_ON, *SHAPE), steps, eta=eta)
+        tuned = tune(denoiser(guidance, TUNED_ON), (TUNED_ON, *SHAPE), steps, eta=eta)
         model = denoiser(guidance, count)
         high, low = model.schedule.sigma_max, model.schedule.sigma_min
         levels = {"tuned": tuned.sigmas}
@@ -89,19 +91,40 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def ordered(paths: list[Path]) -> list[dict[str, Any]]:
+    """The settings of all files, in the order of the tables."""
+    return sorted(chain(*map(rows, paths)), key=lambda row: (row["guidance"], row["eta"], row["steps"]))
+
+
 @app.command()
-def table(path: Path, what: Annotated[str, typer.Option(help="distance, read or frechet")] = "distance") -> None:
-    """Print what was measured, as Markdown."""
-    names = ["tuned", *(name + " −1" * discard for name in UNTUNED for discard in (False, True))]
-    if what != "distance":
-        names.append("fine")
+def beside(paths: list[Path]) -> None:
+    """Print the tuned levels beside the best of the untuned ones; * where the two are within two errors."""
+    print(
+        "| guidance | η | steps | tuned | best of the others | Karras | linspace | Fréchet: tuned, that one, fine run |"
+    )
+    print("| ---: | ---: | ---: | ---: | :--- | ---: | ---: | ---: |")
+    for row in ordered(paths):
+        found = row["measured"]
+        best = min((name for name in found if name not in ("tuned", "fine")), key=lambda n: float(found[n]["distance"]))
+        gain = np.array(found[best]["apart"]) - np.array(found["tuned"]["apart"])
+        same = abs(gain.mean()) <= 2 * gain.std(ddof=1) / np.sqrt(len(gain))
+        shown = {name: f"{each['distance']:.4f}" for name, each in found.items()}
+        spread = ", ".join(f"{found[name]['frechet']:.2f}" for name in ("tuned", best, "fine"))
+        print(
+            f"| {row['guidance']:g} | {row['eta']:g} | {row['steps']} | {shown['tuned']}{'*' * bool(same)} "
+            f"| {shown[best]} {best} | {shown['Karras']} | {shown['linspace']} | {spread} |"
+        )
+
+
+@app.command()
+def table(paths: list[Path], what: Annotated[str, typer.Option(help="distance, read or frechet")] = "distance") -> None:
+    """Print one figure of every schedule, as Markdown."""
+    names = ["tuned", *(name + " −1" * discard for name in UNTUNED for discard in (False, True)), "fine"]
     print("| guidance | η | steps | " + " | ".join(names) + " |")
     print("| ---: | ---: | ---: | " + " | ".join("---:" for _ in names) + " |")
-    for row in sorted(rows(path), key=lambda row: (row["guidance"], row["eta"], row["steps"])):
-        found = {name: row["measured"][name][what] for name in names}
-        best = max(found.values()) if what == "read" else min(v for n, v in found.items() if n != "fine")
-        shown = [f"{value:.1%}" if what == "read" else f"{value:.3f}" for value in found.values()]
-        cells = [f"**{t}**" if v == best else t for t, v in zip(shown, found.values(), strict=True)]
+    for row in ordered(paths):
+        found = [row["measured"][name][what] for name in names]
+        cells = [f"{value:.1%}" if what == "read" else f"{value:.4f}" for value in found]
         print(f"| {row['guidance']:g} | {row['eta']:g} | {row['steps']} | {' | '.join(cells)} |")
 
 
