@@ -1,9 +1,14 @@
 """Every pipeline of diffusers with our schedulers: the table of the page on clients.
 
-`python docs/every_pipeline.py CHECKOUT OUT.json` with a checkout of diffusers, of the installed version or near it. The
-small components and inputs are those of diffusers' own pipeline tests. Tokenizers and text encoders that these would
-download are replaced: the words of a prompt count, whatever their numbers. Each pipeline runs with its own scheduler,
-with diffusers' KDPM2 and with ours, made by `from_config`, ancestral and not. What comes of that is one of OUTCOMES.
+`python docs/every_pipeline.py outcomes CHECKOUT OUT.json` with a checkout of diffusers, of the installed version or near
+it. The small components and inputs are those of diffusers' own pipeline tests. Tokenizers and text encoders that these
+would download are replaced: the words of a prompt count, whatever their numbers. Each pipeline runs with its own
+scheduler, with diffusers' KDPM2 and with ours, made by `from_config`, ancestral and not. What comes of that is one of
+OUTCOMES.
+
+`python docs/every_pipeline.py limit CHECKOUT OUT.json` is for flow models, which diffusers' KDPM2 does not know. The
+pipeline's own scheduler (Euler) makes a picture in FINE steps. Ours without noise, and its own, make it in COARSE steps.
+Both get nearer to the fine picture as they take more steps, if they follow the same equation.
 """
 
 import importlib
@@ -28,6 +33,7 @@ import kdpm2
 
 TOLERANCE = 1e-3  # of the largest value
 SECONDS = 120  # for one pipeline
+COARSE, FINE = 16, 256
 NAMES = ("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler")
 OUTCOMES = {
     "same": "the same pictures as with diffusers' KDPM2",
@@ -146,7 +152,7 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
 
 
-def picture(test: Any, scheduler: Any) -> tuple[np.ndarray[Any, Any], Any]:
+def picture(test: Any, scheduler: Any, steps: int | None = None) -> tuple[np.ndarray[Any, Any], Any]:
     """What the pipeline makes with this scheduler, a function of its own one, and that one."""
     torch.manual_seed(0)
     components = test.get_dummy_components()
@@ -158,6 +164,8 @@ def picture(test: Any, scheduler: Any) -> tuple[np.ndarray[Any, Any], Any]:
     pipeline.set_progress_bar_config(disable=True)
     parameters = inspect.signature(test.get_dummy_inputs).parameters
     inputs = test.get_dummy_inputs("cpu") if "device" in parameters else test.get_dummy_inputs()
+    if steps is not None:
+        inputs["num_inference_steps"] = steps
     torch.manual_seed(1)  # for pipelines that pass no generator to a step
     with torch.no_grad():
         made = pipeline(**inputs)[0]
@@ -209,12 +217,34 @@ def outcome(test: Any, name: str) -> tuple[str, str]:
     return "ours alone", said
 
 
+def outcomes(test: Any) -> dict[str, list[str]]:
+    """What comes of a pipeline with both of our classes."""
+    if not np.isfinite(picture(test, lambda own: own)[0]).all():
+        raise ValueError("what it makes with its own scheduler is not finite")
+    signal.alarm(SECONDS)
+    return {name: list(outcome(test, name)) for name in NAMES}
+
+
+def limit(test: Any) -> dict[str, list[str]]:
+    """How far from the fine picture ours is, and the pipeline's own scheduler, in parts of the largest value."""
+    fine, own = picture(test, lambda own: own, FINE)
+    ours = kdpm2.KDPM2DiscreteScheduler.from_config(own.config)
+    if not ours._is_flow:
+        raise LookupError("it is no flow")
+    made = {"ours": picture(test, lambda _: ours, COARSE)[0], "own": picture(test, lambda own: own, COARSE)[0]}
+    scale = float(np.abs(fine).max())
+    off = {who: float(np.abs(each - fine).max()) / scale for who, each in made.items()}
+    said = f"{off['ours']:.1e}, {type(own).__name__} {off['own']:.1e}"
+    return {"limit": ["the same" if off["ours"] <= max(off["own"], TOLERANCE) else "differs", said]}
+
+
 def _late(*_: Any) -> None:
     raise TimeoutError(f"longer than {SECONDS} s")
 
 
-def main(checkout: str, out: str) -> None:
+def main(what: str, checkout: str, out: str) -> None:
     """Run all, and write what came of each as they are done."""
+    measured = {"outcomes": outcomes, "limit": limit}[what]
     signal.signal(signal.SIGALRM, _late)
     torch.set_num_threads(1)
     rows: dict[str, dict[str, list[str]]] = {}
@@ -230,16 +260,9 @@ def main(checkout: str, out: str) -> None:
         test = cls("__init__") if issubclass(cls, unittest.TestCase) else cls()
         signal.alarm(SECONDS)
         try:
-            if not np.isfinite(picture(test, lambda own: own)[0]).all():
-                raise ValueError("what it makes with its own scheduler is not finite")
+            rows[key] = measured(test)
         except BaseException as error:
             rows[key] = {"own": ["not run", _said(error)]}
-        else:
-            signal.alarm(SECONDS)
-            try:
-                rows[key] = {name: list(outcome(test, name)) for name in NAMES}
-            except BaseException as error:
-                rows[key] = {"own": ["not run", _said(error)]}
         finally:
             signal.alarm(0)
         print(key, rows[key], flush=True)

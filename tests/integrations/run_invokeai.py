@@ -116,6 +116,9 @@ def main(checkout: str) -> int:
     """Run the cases."""
     without(*ABSENT.split())
     sys.path.insert(0, checkout)
+    from invokeai.frontend.cli.arg_parser import InvokeAIArgs
+
+    InvokeAIArgs.did_parse = False  # so that its defaults are taken, and no folder of settings is written
     from invokeai.app.invocations.flux_denoise import FluxDenoiseInvocation
     from invokeai.backend.flux.sampling_utils import clip_timestep_schedule_fractional, get_schedule
 
