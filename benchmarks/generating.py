@@ -7,8 +7,8 @@ The same rows of the digits model, of 4 to 40 steps, in one process with one thr
 - *generate*: `kdpm2.generate` with the local engine and the same batch size, with writing its files.
 
 With `--mixed-eta`, rows differ in eta too, and the plain loop has to draw nearly each of them alone. `--ways` says what
-is run: plain, local, and ray, which is a run on Ray with one actor. `--memory` measures the largest memory of the driver
-instead, with fewer and with more rows.
+is run: plain, local, and ray, a run on Ray with one actor. `--memory` measures the largest memory of the driver
+instead, with fewer and more rows.
 """
 
 import argparse
