@@ -90,6 +90,7 @@ gpu-wheels: .venv/installed
 pictures: .venv/installed
 	$(BIN)/python -m docs.pictures
 	$(BIN)/python -m docs.batching_picture
+	$(BIN)/python -m docs.page_pictures
 
 # The site, in site/; a warning is an error.
 docs: .venv/docs-installed
@@ -100,10 +101,12 @@ docs: .venv/docs-installed
 	touch $@
 
 .venv/installed: constraints.txt
+.venv/installed: extras := dev,browser
 .venv-oldest/installed: constraints-oldest.txt
+.venv-oldest/installed: extras := dev
 .venv/installed .venv-oldest/installed: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --constraint $(filter constraints%,$^) --editable '.[dev]'
+	$(@D)/bin/python -m pip install --quiet --constraint $(filter constraints%,$^) --editable '.[$(extras)]'
 	# Its samplers are a test's reference; what else it would install is for training.
 	$(@D)/bin/python -m pip install --quiet --constraint $(filter constraints%,$^) --no-deps k-diffusion
 	touch $@

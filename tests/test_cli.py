@@ -151,6 +151,7 @@ OPTIONS = [
     "--discard-next-to-last-sigma",
     "--rescale-betas-zero-snr --spacing trailing",
     "--set beta_end=0.02",
+    "--set tuned_sigmas=[14.6,6,2,0.5,0.1,0.03] --sigmas plain",
     "--at-sigmas 14,6,2,0.5,0.1",
     "--at-timesteps 999,800,500,200,100",
     "--sampler discrete --timestep-type continuous --no-discard-next-to-last-sigma",
@@ -185,7 +186,7 @@ def test_the_command_line_has_every_option_of_the_schedulers() -> None:
         by_choice = {name for name in known if name.startswith("use_") and name not in by_name}
         assert by_choice == set(curves.FLAGS)
         # What is left says what a model was trained on, or is for pipelines; --set reaches it.
-        rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "timestep_spacing"}
+        rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "tuned_sigmas", "timestep_spacing"}
         of_samples = {"sample_space", "clip_sample", "clip_sample_range", "thresholding", "snr_shift_scale"}
         rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value"}
         assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)
@@ -420,7 +421,7 @@ def test_what_is_out_of_range_is_refused_before_anything_is_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    monkeypatch.setattr(sys.modules["kdpm2.cli.drawing"], "load", loaded)
     result = kdpm2("sample", "--output", str(tmp_path / "a.png"), option, value)
     assert result.exit_code == 2, result.output
     line = result.output.splitlines()[-1]
@@ -435,7 +436,7 @@ def test_no_option_is_refused_after_a_model_was_loaded(
     def loaded(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sys.modules["kdpm2.cli.sample"], "load", loaded)
+    monkeypatch.setattr(sys.modules["kdpm2.cli.drawing"], "load", loaded)
     shared = ["sample", "--output", str(tmp_path / "a.png")]
     pipeline = ["--pipeline", str(unconditional)]
     for arguments, option in (
@@ -494,15 +495,19 @@ def test_half_the_precision(tmp_path: Path) -> None:
     assert "--dtype bfloat16" in half.text["command"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", ["sample", "schedule"])
-def test_help_fits_80_columns(command: str) -> None:
+DRAWING = ["Noise of the steps:", "  --eta 0..1      Ancestral: share of a step's noise that is new [1]"]
+
+
+@pytest.mark.parametrize(
+    ("command", "some"),
+    [("sample", DRAWING), ("grid", DRAWING), ("schedule", DRAWING), ("tune", []), ("ui", ["What it offers:"])],
+)
+def test_help_fits_80_columns(command: str, some: list[str]) -> None:
     result = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, [command, "--help"])
     lines = result.output.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 90
-    assert "Noise of the steps:" in lines
-    assert "  --eta 0..1      Ancestral: share of a step's noise that is new [1]" in lines
-    assert "Other:" in lines
+    assert {*some, "Other:"} <= {*lines}
 
 
 def run_process(*arguments: str, prelude: str = "") -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from tests.cuda_stand_in import graphs_on_the_cpu
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-CONSOLE = re.compile(r"^\$ (?:\S*/)?kdpm2 ((?:sample|schedule)\b[^\n]*)$", re.MULTILINE)
+CONSOLE = re.compile(r"^\$ (?:\S*/)?kdpm2 ((?:sample|generate|grid|schedule|tune|ui)\b[^\n]*)$", re.MULTILINE)
 ON_ITS_OWN = ROOT / "docs" / "extending.md"  # `test_docs_extending` runs it, and takes back what it adds to the package
 WITH_CODE = [page for page in PAGES if page != ON_ITS_OWN and PYTHON.search(page.read_text(encoding="utf-8"))]
 SLOW = ("docs/speed.md",)  # a page on which torch compiles
@@ -70,8 +70,8 @@ def tutorial(names: dict[str, Any]) -> None:
 
 
 def generating(names: dict[str, Any]) -> None:
-    assert sorted(names["samples"]) == [0, 1, 2]
-    assert np.load("digits_000020.npy").shape == (20, 8, 8, 1)
+    assert (names["report"].made, names["report"].failed) == (40, 0)
+    assert len(list(Path("digits/pictures").iterdir())) == 2
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -80,7 +80,7 @@ def test_the_reference_has_every_public_name() -> None:
         entries |= set(re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE))
     text = (DOCS / "reference" / "noise_schedule.md").read_text(encoding="utf-8")
     public = {f"kdpm2.{name}" for name in kdpm2.__all__}
-    for package in ("batching", "noise", "noise_schedule", "schedulers", "update", "zoo"):
+    for package in ("batching", "generate", "noise", "noise_schedule", "schedulers", "update", "zoo"):
         public.discard(f"kdpm2.{package}")
         where = "kdpm2" if package == "schedulers" else f"kdpm2.{package}"
         public |= {f"{where}.{name}" for name in getattr(kdpm2, package).__all__}

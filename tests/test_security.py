@@ -516,7 +516,7 @@ def whole(image, path, text, save=contact_sheet.save):
     save(image, path, text)
     stop()
 
-MOMENTS = {"drawing": (sys.modules["kdpm2.cli.sample"], "_draw", stop), "writing": (contact_sheet, "save", half),
+MOMENTS = {"drawing": (sys.modules["kdpm2.cli.sample"], "drawn", stop), "writing": (contact_sheet, "save", half),
     "written": (contact_sheet, "save", whole)}
 pipe = kdpm2.zoo.digits()
 kdpm2.zoo.handwriting.digits = lambda: pipe

@@ -6,7 +6,6 @@ goes evenly in log σ; for a flow evenly in σ. A curve joins the first and the 
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import comfy.model_sampling
@@ -110,7 +109,5 @@ def _tuned(text: str, count: int, largest: float, discard: bool) -> NDArray[np.f
         knots = [float(word) for word in text.replace(",", " ").split()]
     except ValueError:
         raise ValueError(f"tuned_sigmas must be numbers with commas or spaces between them, got {text!r}") from None
-    falls = all(after < before for before, after in pairwise(knots))
-    if len(knots) < 2 or not falls or not 0 < knots[-1] <= knots[0] <= largest:
-        raise ValueError(f"tuned_sigmas must be two or more levels that fall from at most {largest:g}, got {text!r}")
+    knots = curves.checked_table("tuned_sigmas", knots, largest)
     return np.append(curves.through(knots, count + discard)[:count], 0.0)

@@ -13,8 +13,10 @@ Where ComfyUI's own functions go wrong, these give what the mathematics asks for
   result is not a number. Here the noise is added.
 - Where noise levels rise, it takes the network's guess for the next sample. Here such a step adds no noise.
 - Levels after a first 0 make it divide by 0. Here the run is over at the first.
+- `sample_dpm_2` adds the noise of churn to a flow's samples and leaves their data as it is. Here a flow has no churn.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,7 +76,7 @@ def sample_kdpm2_ancestral(
         eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
         s_noise: Scale of all noise, at least 0.
         noise_sampler: A function of sigma and the next sigma that returns noise like `x`; None for that of `noise`.
-        s_churn: How much noise the run adds to go up before it goes down, at least 0; 0 for a flow.
+        s_churn: How much noise the run adds to go up before it goes down, at least 0. A flow has none.
         s_tmin: Smallest sigma at which a step is churned.
         s_tmax: Largest such sigma.
         noise: One of `noise.NOISES`.
@@ -91,6 +93,9 @@ def sample_kdpm2_ancestral(
     flow = isinstance(model_sampling, comfy.model_sampling.CONST)
     denoiser = Denoiser(model, SigmaConditioned(flow), "sample")
     levels = _levels(sigmas, flow)
+    if flow and s_churn:
+        logging.warning("kdpm2: s_churn=%g is left out, because EDM's churn is not defined for a flow model", s_churn)
+        s_churn = 0.0
     s_noise = s_noise * float(getattr(model_sampling, "noise_scale", 1.0))
     table = asked_for(denoiser.schedule, levels, "sample", eta, s_noise, Churn(s_churn, s_tmin, s_tmax))
     if not len(table):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         batching,
         curves,
         denoiser,
+        generate,
         graph,
         loop,
         noise,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         spacing,
         state,
         table,
+        tuning,
         update,
         zoo,
     )
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         KDPM2DiscreteScheduler,
         KDPM2DiscreteSchedulerOutput,
     )
+    from kdpm2.tuning import Tuned, tune
 
 __version__ = "0.2.0"
 
@@ -45,10 +48,12 @@ __all__ = [
     "KDPM2AncestralDiscreteSchedulerOutput",
     "KDPM2DiscreteScheduler",
     "KDPM2DiscreteSchedulerOutput",
+    "Tuned",
     "batching",
     "curves",
     "denoiser",
     "denoiser_of",
+    "generate",
     "graph",
     "guided",
     "loop",
@@ -62,6 +67,8 @@ __all__ = [
     "spacing",
     "state",
     "table",
+    "tune",
+    "tuning",
     "update",
     "zoo",
 ]
@@ -71,6 +78,8 @@ _HOMES = {
     "denoiser_of": "kdpm2.of_pipeline",
     "guided": "kdpm2.denoiser",
     "sample": "kdpm2.sampling",
+    "tune": "kdpm2.tuning",
+    "Tuned": "kdpm2.tuning",
     **{name: "kdpm2.schedulers" for name in __all__ if name.startswith("KDPM2")},
     # Where a pipeline is loaded, diffusers recognises a component as a scheduler by this name in its library.
     "SchedulerMixin": "diffusers",

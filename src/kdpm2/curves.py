@@ -8,8 +8,9 @@ beta             :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`
 lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
 ===============  ===========================================================================================
 
-The sigmas of Align Your Steps are not a curve between two ends. They are tables of eleven values, found by optimisation
-for three models. For other numbers of steps they are interpolated linearly in log σ.
+Some noise levels are not a curve between two ends but a table, found by optimisation for one model. For other numbers
+of steps a table is interpolated linearly in log σ. Align Your Steps has tables of eleven values, for three models.
+`kdpm2.tune` makes a table for any model.
 
 Every function checks its arguments: both ends must be positive, the first must not be the smaller one, and the count
 must be a number of steps. A wrong type is a TypeError, a value out of range a ValueError.
@@ -25,7 +26,7 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,13 +136,34 @@ class Curve(NamedTuple):
     whole_timesteps: bool = False
 
 
+def table(knots: NDArray[np.float64] | list[float]) -> Curve:
+    """The curve of a table of noise levels, as `through` takes it."""
+    return Curve(partial(through, knots), has_ends=False)
+
+
+def checked_table(name: str, levels: Any, largest: float = _check.LARGEST) -> list[float]:
+    """A table of noise levels: at least two, falling strictly.
+
+    Raises:
+        TypeError: If `levels` holds no numbers.
+        ValueError: If they are too few, do not fall, or one is not from `_check.SMALLEST` to `largest`.
+    """
+    knots = _check.numbers(name, levels)
+    allowed = f"noise levels from {_check.SMALLEST:g} to {largest:g} that fall strictly, at least two"
+    if len(knots) < 2 or not (np.diff(knots) < 0).all() or not _check.SMALLEST <= knots[-1] <= knots[0] <= largest:
+        raise ValueError(f"{name} must hold {allowed}, got {_check.shown(knots.tolist())}")
+    return list(map(float, knots))
+
+
 SIGMA_CURVES: dict[str, Curve] = {
     "karras": Curve(karras, ("rho",), "use_karras_sigmas", whole_timesteps=True),
     "exponential": Curve(exponential, flag="use_exponential_sigmas"),
     "beta": Curve(beta, flag="use_beta_sigmas"),
     "polyexponential": Curve(polyexponential, ("rho",), "use_polyexponential_sigmas"),
     "lu": Curve(lu, ("flow",), "use_lu_lambdas", whole_timesteps=True),
-    **{f"ays_{model}": Curve(partial(align_your_steps, model), has_ends=False) for model in ALIGN_YOUR_STEPS},
+    **{f"ays_{model}": table(knots) for model, knots in ALIGN_YOUR_STEPS.items()},
 }
 FLAGS = {curve.flag: name for name, curve in SIGMA_CURVES.items() if curve.flag is not None}
 """diffusers' options, and the curves that they ask for."""
+BY_VALUE = ("ays_sigmas", "sigma_curve", "tuned_sigmas")
+"""The other options of a scheduler that ask for noise levels; they are None where they ask for none."""

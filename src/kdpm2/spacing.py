@@ -1,7 +1,8 @@
 r"""Which noise levels a run visits.
 
-There are three ways. The model's family spaces the starts of the steps (`kdpm2.timestep_spacing`). Or a curve of
-`kdpm2.curves` joins the first and the last of these sigmas; EDM models have only this. Or the caller gives the sigmas.
+There are four ways. The model's family spaces the starts of the steps (`kdpm2.timestep_spacing`). Or a curve of
+`kdpm2.curves` joins the first and the last of these sigmas; EDM models have only this. Or a table that was tuned for
+the model is interpolated (`kdpm2.tune`). Or the caller gives the sigmas.
 A run ends at 0 or at a last sigma. The next-to-last sigma can be left out, which helps DPM2 a with few steps.
 
 References:
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.curves import SIGMA_CURVES
+from kdpm2.curves import SIGMA_CURVES, Curve, checked_table, table
 from kdpm2.noise_schedule import NoiseSchedule, Spaced, checked
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS as TIMESTEP_SPACINGS
 
@@ -50,6 +51,7 @@ class _Curved(NamedTuple):
     """The curve that joins a run's sigmas, or none: its name, its ends where they are not the run's, its exponent."""
 
     name: str | None
+    curve: Curve | None
     sigma_min: float | None
     sigma_max: float | None
     rho: float | None
@@ -70,6 +72,7 @@ def steps(
     discard_next_to_last_sigma: bool = False,
     shift: float | None = None,
     shift_terminal: float | None = None,
+    tuned_sigmas: Sequence[float] | NDArray[Any] | None = None,
 ) -> Steps:
     """The noise levels and timesteps at which the steps of a run start.
 
@@ -90,6 +93,8 @@ def steps(
         discard_next_to_last_sigma: Space N+1 steps, and leave the last of them out.
         shift: Shift of a flow's sigmas towards noise. None for the shift of its training.
         shift_terminal: Stretch a flow's shifted sigmas so that the last one is this, between 0 and 1.
+        tuned_sigmas: A table of noise levels instead of a curve, as `kdpm2.curves.through` takes it: K+1 levels, where
+            K steps start and the end. It is interpolated to N steps. Nothing shifts it.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -98,7 +103,7 @@ def steps(
     _check_shift(schedule, shift, shift_terminal)
     wanted = _check.count("num_inference_steps", num_inference_steps)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
-    curved = _curved(schedule.default_curve if sigma_curve is None else sigma_curve, sigma_min, sigma_max, rho)
+    curved = _curved(schedule, sigma_curve, tuned_sigmas, sigma_min, sigma_max, rho, schedule.default_curve)
     spaced = Spaced(
         timestep_spacing, steps_offset, num_train_timesteps, shift, shift_terminal, visited=curved.name is None
     )
@@ -121,7 +126,8 @@ def _starts(schedule: NoiseSchedule, count: int, spaced: Spaced, curved: _Curved
         return sigmas, timesteps
     sigmas = _joined(schedule, sigmas, count, curved)
     timesteps = schedule.timestep(sigmas)
-    if SIGMA_CURVES[curved.name].whole_timesteps and schedule.whole_timesteps:
+    assert curved.curve is not None
+    if curved.curve.whole_timesteps and schedule.whole_timesteps:
         timesteps = timesteps.round()
     return sigmas, timesteps
 
@@ -135,15 +141,30 @@ def _check_shift(schedule: Any, shift: object, shift_terminal: object) -> None:
         )
 
 
-def _curved(name: str | None, sigma_min: float | None, sigma_max: float | None, rho: float | None) -> _Curved:
+def _curved(
+    schedule: NoiseSchedule,
+    name: str | None,
+    tuned: Any,
+    sigma_min: float | None,
+    sigma_max: float | None,
+    rho: float | None,
+    default: str | None = None,
+) -> _Curved:
+    if tuned is not None:
+        if name is not None:
+            raise ValueError(f"sigma_curve must be None with tuned_sigmas, got {_check.shown(name)}")
+        knots = checked_table("tuned_sigmas", tuned, schedule.largest)
+        return _Curved("tuned", table(knots), sigma_min, sigma_max, rho)
+    name = default if name is None else name
     if name is not None:
         _check.choice("sigma_curve", name, SIGMA_CURVES)
-    elif not rho is sigma_max is sigma_min is None:
+        return _Curved(name, SIGMA_CURVES[name], sigma_min, sigma_max, rho)
+    if not rho is sigma_max is sigma_min is None:
         raise ValueError(
             "sigma_min, sigma_max and rho must be None without a curve of sigmas (use_karras_sigmas, ...), whose "
             f"ends and exponent they are, got {', '.join(map(_check.shown, (sigma_min, sigma_max, rho)))}"
         )
-    return _Curved(name, sigma_min, sigma_max, rho)
+    return _Curved(None, None, sigma_min, sigma_max, rho)
 
 
 def _is_at(sigmas: Floats, final: float) -> NDArray[np.bool_]:
@@ -163,6 +184,7 @@ def custom(
     final_sigmas_type: str = "zero",
     shift: float | None = None,
     shift_terminal: float | None = None,
+    tuned_sigmas: Sequence[float] | NDArray[Any] | None = None,
 ) -> Steps:
     """Steps that start where the caller says.
 
@@ -179,6 +201,7 @@ def custom(
         final_sigmas_type: "zero", or "sigma_min" for a run that ends at the last sigma given.
         shift: As in `steps`.
         shift_terminal: As in `steps`.
+        tuned_sigmas: As in `steps`, for a flow: as many levels of it as `sigmas` has.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -186,8 +209,9 @@ def custom(
     """
     _check_shift(schedule, shift, shift_terminal)
     _check.choice("final_sigmas_type", final_sigmas_type, FINAL_SIGMAS)
-    if sigma_curve is not None:
-        _check.choice("sigma_curve", sigma_curve, SIGMA_CURVES)
+    joins = sigma_curve is not None or tuned_sigmas is not None
+    if joins:
+        curved = _curved(schedule, sigma_curve, tuned_sigmas, sigma_min, sigma_max, rho)
     if sigmas is timesteps is None:
         raise ValueError("sigmas or timesteps must be given, got neither")
     if sigmas is None:
@@ -197,8 +221,7 @@ def custom(
     else:
         levels, ends_at_zero = _without_zero("sigmas", _decreasing("sigmas", sigmas, 0.0, schedule.largest))
         levels = schedule.warped(levels, shift, shift_terminal)
-        if sigma_curve is not None and schedule.coordinates.shifts:
-            curved = _Curved(sigma_curve, sigma_min, sigma_max, rho)
+        if joins and schedule.coordinates.shifts:
             levels = _joined(schedule, levels, len(levels), curved)
         told = timesteps is not None
         conditioned_on = _told(timesteps, len(levels), ends_at_zero) if told else schedule.timestep(levels)
@@ -254,9 +277,8 @@ def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_r
 
 def _joined(schedule: NoiseSchedule, spaced: Floats, count: int, curved: _Curved) -> Floats:
     """The sigmas of a curve from the first of the spaced ones to the last, unless it has ends of its own."""
-    name, sigma_min, sigma_max, rho = curved
-    assert name is not None
-    curve = SIGMA_CURVES[name]
+    name, curve, sigma_min, sigma_max, rho = curved
+    assert curve is not None
     if rho is not None and "rho" not in curve.takes:
         raise ValueError(f"rho must be None for {name} sigmas, got {_check.shown(rho)}")
     if not curve.has_ends:

@@ -105,6 +105,8 @@ MODULES: dict[str, Case] = {
     **each(spaced, "schedule", [None, 5, "vp"], "NAME must be one of kdpm2.noise_schedule, got"),
     **each(spaced, "shift", [1.0, NAN, "x"], "NAME and shift_terminal must be None for a model that is no flow, got"),
     **each(spaced, "sigma_curve", ["even", "", 1, []], "NAME must be one of 'karras', "),
+    **each(spaced, "tuned_sigmas", [[1.0], [1.0, 2.0], [1.0, NAN]], "NAME must hold noise levels from 1e-18"),
+    **each(custom, "tuned_sigmas", ["x", 1], "NAME must be a flat list or array of numbers", sigmas=[1.0]),
     **each(custom, "sigmas", [None], "NAME or timesteps must be given, got neither"),
     **each(custom, "sigma_curve", ["even", 1], "NAME must be one of 'karras', ", sigmas=[1.0]),
     **each(from_alphas_cumprod, "alphas_cumprod", NO_SEQUENCES, "NAME must be a flat list or array of numbers"),

@@ -225,9 +225,14 @@ def test_churn_raises_the_levels_within_its_window(pack: Any) -> None:
     np.testing.assert_allclose(starts, np.where(within, 1.2, 1.0) * SIGMAS[:-1].numpy(), rtol=1e-6)
 
 
+def test_a_flow_has_no_churn_and_says_so(pack: Any, caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"flow": True, "eta": 0.0}
+    assert torch.equal(sampled(pack, FLOW_SIGMAS, s_churn=1.0, **options), sampled(pack, FLOW_SIGMAS, **options))
+    assert caplog.messages == ["kdpm2: s_churn=1 is left out, because EDM's churn is not defined for a flow model"]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "noise": ({"noise": "pink"}, "noise must be one of 'gaussian', 'brownian', got 'pink'"),
-    "churn of a flow": ({"flow": True, "sigmas": FLOW_SIGMAS, "s_churn": 1.0}, "s_churn must be 0 for a flow model"),
     "churn on a path": ({"noise": "brownian", "s_churn": 1.0}, "noise must be 'gaussian' with s_churn"),
 }
 
@@ -295,7 +300,7 @@ def test_tuned_levels_are_used_as_they_are_and_between_them(pack: Any) -> None:
 
 TUNED: dict[str, tuple[dict[str, Any], str]] = {
     "words": ({"sigma_curve": "tuned", "tuned_sigmas": "a b"}, "tuned_sigmas must be numbers with commas"),
-    "rising": ({"sigma_curve": "tuned", "tuned_sigmas": "1 2"}, "must be two or more levels that fall from"),
+    "rising": ({"sigma_curve": "tuned", "tuned_sigmas": "1 2"}, "tuned_sigmas must hold noise levels"),
     "no levels": ({"sigma_curve": "tuned"}, "tuned_sigmas must be given with the curve 'tuned', and with no other"),
     "another curve": ({"tuned_sigmas": "2 1"}, "tuned_sigmas must be given with the curve 'tuned', and with no other"),
     "no curve": ({"sigma_min": 0.1}, "sigma_min, sigma_max and rho must be None without a curve"),

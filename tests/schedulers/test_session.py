@@ -105,6 +105,10 @@ def test_the_eta_of_a_call_is_said_to_play_no_part(cls: Any, caplog: pytest.LogC
     assert len(caplog.records) == 1  # once a scheduler
     assert "eta=0.3" in caplog.text
     assert "from_config(..., eta=0.3)" in caplog.text
+    if cls is Ancestral:  # SD.Next passes the user's own to the scheduler's constructor and to every step
+        caplog.clear()
+        drawn(cls(eta=0.3), eta=0.3)
+        assert not caplog.records
     scheduler = cls()
     scheduler.set_timesteps(2)
     x = torch.ones(1, 2)

@@ -1,4 +1,4 @@
-"""The `kdpm2` command: `sample` draws pictures, `schedule` shows noise levels."""
+"""The `kdpm2` command: draws pictures, as a sheet, a grid or by a table, finds noise levels, and serves a page."""
 
 import os
 import signal
@@ -9,15 +9,23 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import kdpm2
+from kdpm2.cli.generate import generate
+from kdpm2.cli.grid.command import draw_grid
 from kdpm2.cli.grouped import Grouped
 from kdpm2.cli.sample import sample
 from kdpm2.cli.schedule import schedule
+from kdpm2.cli.tune import tune
+from kdpm2.cli.ui import ui
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, rich_markup_mode=None
 )
 app.command(cls=Grouped)(sample)
+app.command(cls=Grouped)(generate)
+app.command("grid", cls=Grouped)(draw_grid)
 app.command(cls=Grouped)(schedule)
+app.command(cls=Grouped)(tune)
+app.command(cls=Grouped)(ui)
 
 
 def _say_version(asked: bool) -> None:

@@ -17,6 +17,11 @@ _LINE = 12  # pixels a line of text, in the one font that Pillow brings
 _LETTER = 7  # at most
 
 
+def enlargement(size: tuple[int, int]) -> int:
+    """The whole factor by which images of a size are enlarged, so that one sees what is on them."""
+    return max(1, SMALLEST_TILE // min(size))
+
+
 def tiled(images: Sequence[Image.Image], captions: Sequence[str] | None = None, heading: str = "") -> Image.Image:
     """Images of one size in rows on white: ten a row, or a square if there are more than a hundred.
 
@@ -28,7 +33,7 @@ def tiled(images: Sequence[Image.Image], captions: Sequence[str] | None = None, 
         heading: What to write above all of them.
     """
     width, height = images[0].size
-    factor = max(1, SMALLEST_TILE // min(width, height))
+    factor = enlargement(images[0].size)
     width, height = width * factor, height * factor
     columns = min(len(images), max(MOST_COLUMNS, ceil(sqrt(len(images)))))
     rows = ceil(len(images) / columns)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import typer
 import typer.core
 
 _WIDEST_NAME = 33
@@ -19,6 +20,11 @@ class Grouped(typer.core.TyperCommand):
         for heading, rows in groups.items():
             with formatter.section(heading):
                 formatter.write_dl(rows, col_max=_WIDEST_NAME, col_spacing=2)
+
+
+def option(metavar: str | None, group: str, text: str, *names: str, **more: Any) -> Any:
+    """An option of a group, whose default its text tells."""
+    return typer.Option(*names, metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, **more)
 
 
 def _name(option: Any) -> str:

@@ -19,6 +19,8 @@ import kdpm2
 from kdpm2._check import shown
 from kdpm2.cli.options import checked_folder, refuse
 
+DTYPES = ("float32", "float16", "bfloat16")
+"""Of the weights."""
 _LIBRARIES = ("diffusers", "transformers", "kdpm2")
 
 
@@ -118,6 +120,25 @@ def load(option: str, model: Model, dtype: Any, scheduler_of: Callable[[Any], An
         pipe = DiffusionPipeline.from_pretrained(folder, local_files_only=True, **wanted, **safe)
     pipe.scheduler = scheduler_of(pipe.scheduler.config)
     return PixelPipeline(**pipe.components) if model.on_pixels else pipe
+
+
+def device_of(name: str) -> Any:
+    """The device of a name, the fastest for "auto"; ends the command if it cannot be used."""
+    import torch  # a second of import time that --help need not wait for
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, ValueError) as error:
+        refuse("--device", f"{shown(str(name))} cannot be used here: {str(error).splitlines()[0]}")
+
+
+def dtype_of(name: str | None) -> Any:
+    """The dtype of a name of `DTYPES`."""
+    import torch
+
+    return None if name is None else getattr(torch, name)
 
 
 def _parameters(cls: Any) -> frozenset[str]:

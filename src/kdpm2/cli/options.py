@@ -16,7 +16,8 @@ import typer
 from kdpm2 import _check
 from kdpm2._check import MOST_STEPS as MOST_STEPS
 from kdpm2.cli import values
-from kdpm2.curves import FLAGS, SIGMA_CURVES
+from kdpm2.cli.gathered import Parameter, gathered
+from kdpm2.curves import BY_VALUE, FLAGS, SIGMA_CURVES
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
 
 
@@ -66,50 +67,47 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
     ("sigma_data", float, "X", MODEL, "EDM's model, for data of this deviation"),
 ]
 
+SCHEDULER_OPTIONS: dict[str, type] = {name: kind for name, kind, *_ in _OPTIONS}
+"""What each of them holds, by its name in the configuration."""
+
+
+SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
+"""The options that are on or off."""
+
+
+Refusal: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+"""What ends the command with a message: click's exception, of the click that typer has, which may be its own."""
+
 
 def refuse(option: str, why: str) -> NoReturn:
     """End the command with a message about one of its options."""
     raise typer.BadParameter(why, param_hint=option)
 
 
-def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with every scheduler option; it gets those that were given as the mapping `options`."""
-    own = inspect.signature(command)
+def scheduler_options() -> dict[str, Parameter]:
+    """Every scheduler option of the command line, by name."""
     curves, spacings = ", ".join(SIGMA_CURVES), ", ".join(TIMESTEP_SPACINGS)
-    added = {
-        "sampler": (
+    return {
+        "sampler": Parameter(
             _option(
                 Sampler, "NAME", HOW, "ancestral, with fresh noise at every step, or discrete, without [ancestral]"
             ),
             Sampler.ancestral,
         ),
-        "sigmas": (
-            _option(Sigmas, "CURVE", HOW, f"Curve of the noise levels: plain, {curves} [the model's own]"),
-            None,
+        "sigmas": Parameter(
+            _option(Sigmas, "CURVE", HOW, f"Curve of the noise levels: plain, {curves} [the model's own]")
         ),
-        "spacing": (_option(Spacing, "NAME", HOW, f"Spacing of the timesteps: {spacings} [the model's own]"), None),
-        **{name: (_option(kind, metavar, group, text), None) for name, kind, metavar, group, text in _OPTIONS},
-        "set_": (
-            _option(list[str], "NAME=VALUE", HOW, "Any other option of the scheduler; may be given again", "--set"),
-            None,
+        "spacing": Parameter(_option(Spacing, "NAME", HOW, f"Spacing of the timesteps: {spacings} [the model's own]")),
+        **{name: Parameter(_option(kind, metavar, group, text)) for name, kind, metavar, group, text in _OPTIONS},
+        "set_": Parameter(
+            _option(list[str], "NAME=VALUE", HOW, "Any other option of the scheduler; may be given again", "--set")
         ),
     }
 
-    def merged(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in added}
-        command(**arguments, options={name: value for name, value in given.items() if value is not None})
 
-    parameters = [parameter for parameter in own.parameters.values() if parameter.name != "options"]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in added.items()
-    ]
-    merged.__name__, merged.__doc__ = command.__name__, command.__doc__
-    merged.__signature__ = own.replace(  # type: ignore[attr-defined]
-        parameters=[parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    )
-    merged.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return merged
+def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with every scheduler option; it gets those that were given as the mapping `options`."""
+    return gathered(command, "options", scheduler_options())
 
 
 def _option(kind: Any, metavar: str, group: str, text: str, *names: str) -> Any:
@@ -134,7 +132,7 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     if "sigmas" in options:
         curve = options["sigmas"].value
         changed |= {flag: name == curve for flag, name in FLAGS.items()}
-        changed["ays_sigmas"] = None
+        changed |= dict.fromkeys(BY_VALUE)
         changed["sigma_curve"] = None if curve in (PLAIN, *FLAGS.values()) else curve
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
@@ -229,8 +227,10 @@ def own_levels(
     return own
 
 
-def curve_of(config: Mapping[str, Any]) -> str:
-    """The name, among `Sigmas`, of a configuration's curve."""
+def curve_of(config: Mapping[str, Any]) -> str | None:
+    """The name, among `Sigmas`, of a configuration's curve; None for tuned levels, which have none."""
+    if config.get("tuned_sigmas") is not None:
+        return None
     if config.get("ays_sigmas"):
         return f"ays_{config['ays_sigmas']}"
     by_flag = next((name for flag, name in FLAGS.items() if config.get(flag)), None)

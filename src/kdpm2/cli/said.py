@@ -20,7 +20,9 @@ def given(
 ) -> dict[str, Any]:
     """The options of a command in full: also those that were left to the configuration, if they say how a run went."""
     own = {f"at_{name}": text for name, text in levels.items()}
-    spaced = {} if own else {"sigmas": curve_of(config), "spacing": config["timestep_spacing"]}
+    curve = curve_of(config)
+    named = {} if curve is None else {"sigmas": curve}
+    spaced = {} if own else {**named, "spacing": config["timestep_spacing"]}
     said = {**options, **own, **spaced, **of_model}
     return {name: said[name] for name in (*_ORDER, *said) if said.get(name) is not None}
 

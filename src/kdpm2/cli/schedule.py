@@ -8,6 +8,7 @@ import typer
 
 from kdpm2.cli import options as shared
 from kdpm2.cli import values
+from kdpm2.cli.grouped import option
 from kdpm2.cli.loading import loading
 from kdpm2.cli.options import (
     HOW,
@@ -27,22 +28,16 @@ from kdpm2.cli.output import check, printable, written
 _COLUMNS = f"{'stage':>5} {'step':>4} {'timestep':>12} {'sigma':>12} {'down':>12} {'up':>12}"
 
 
-def _option(metavar: str, group: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=group, show_default=False, **more)
-
-
 @takes_scheduler_options
 def schedule(
-    steps: Annotated[int | None, _option("N", HOW, "Steps [10]", parser=values.whole(1, MOST_STEPS))] = None,
+    steps: Annotated[int | None, option("N", HOW, "Steps [10]", parser=values.whole(1, MOST_STEPS))] = None,
     pipeline: Annotated[
-        str | None, _option("NAME", WHAT, "Show the schedule of this pipeline or scheduler, a folder or hub id")
+        str | None, option("NAME", WHAT, "Show the schedule of this pipeline or scheduler, a folder or hub id")
     ] = None,
     at_sigmas: shared.AtSigmas = None,
     at_timesteps: shared.AtTimesteps = None,
-    mu: Annotated[
-        float | None, _option("X", HOW, "Shift of a flow with dynamic shifting", parser=values.real())
-    ] = None,
-    plot: Annotated[Path | None, _option("FILE", OUTPUT, "Draw it too: a .png, .svg or .pdf to write")] = None,
+    mu: Annotated[float | None, option("X", HOW, "Shift of a flow with dynamic shifting", parser=values.real())] = None,
+    plot: Annotated[Path | None, option("FILE", OUTPUT, "Draw it too: a .png, .svg or .pdf to write")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the plot if it is there", rich_help_panel=OUTPUT)
     ] = False,

@@ -55,4 +55,6 @@ OPTIONS = {
     "sample_max_value": "The limit of thresholding is at most this.",
     "sigma_curve": 'Any curve by its name: "karras", "exponential", "beta", "polyexponential", "lu", "ays_sd15", '
     '"ays_sdxl" or "ays_svd".',
+    "tuned_sigmas": "Noise levels that `kdpm2.tune` found, with the end; for other numbers of steps they are "
+    "interpolated in log sigma.",
 }

@@ -149,16 +149,17 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def spacing_options(options: Any) -> dict[str, Any]:
     """The keyword arguments of `kdpm2.spacing.steps`, except the number of steps and the shift of the run."""
     _check.flag("discard_next_to_last_sigma", options.discard_next_to_last_sigma)
-    curve = _sigma_curve(options)
+    chosen = _levels_chosen(options)
+    joins = chosen["sigma_curve"] is not None and curves.SIGMA_CURVES[chosen["sigma_curve"]].has_ends
     ends = (options.sigma_min, options.sigma_max)
     if options.sigma_data is not None:  # an EDM model's own range holds them
         ends = (None, None)
-    elif curve is not None and ends == (None, None):
+    elif joins and ends == (None, None):
         ends = options.ends_of_curve
     return {
         "timestep_spacing": options.timestep_spacing,
         "steps_offset": options.steps_offset,
-        "sigma_curve": curve,
+        **chosen,
         "sigma_min": ends[0],
         "sigma_max": ends[1],
         "rho": options.rho,
@@ -184,9 +185,9 @@ def shift(options: Any, mu: float | None) -> float | None:
         raise ValueError(f"mu must be small enough for exp(mu) to be finite, got {mu:g}") from None
 
 
-def _sigma_curve(options: Any) -> str | None:
-    """The curve that the options ask for; None if they ask for none."""
-    chosen = {
+def _levels_chosen(options: Any) -> dict[str, Any]:
+    """The one curve, or the table, that the options ask for, each in its way."""
+    chosen: dict[str, str | None] = {
         flag: name
         for flag, name in curves.FLAGS.items()
         if getattr(options, flag) is not None and _check.flag(flag, getattr(options, flag))
@@ -195,7 +196,9 @@ def _sigma_curve(options: Any) -> str | None:
         chosen["ays_sigmas"] = f"ays_{_check.choice('ays_sigmas', options.ays_sigmas, curves.ALIGN_YOUR_STEPS)}"
     if options.sigma_curve is not None:
         chosen["sigma_curve"] = _check.choice("sigma_curve", options.sigma_curve, curves.SIGMA_CURVES)
+    if options.tuned_sigmas is not None:
+        chosen["tuned_sigmas"] = None
     if len(chosen) > 1:
-        known = ", ".join([*curves.FLAGS, "ays_sigmas", "sigma_curve"])
+        known = ", ".join([*curves.FLAGS, *curves.BY_VALUE])
         raise ValueError(f"only one of {known} may be set, got {', '.join(chosen)}")
-    return next(iter(chosen.values()), None)
+    return {"sigma_curve": next(iter(chosen.values()), None), "tuned_sigmas": options.tuned_sigmas}

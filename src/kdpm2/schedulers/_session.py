@@ -75,7 +75,7 @@ class InSession(Attributes):
         if isinstance(self._schedule, VariancePreserving):
             joined = "of its own" if options.trained_betas is not None else f"{options.beta_schedule}"
             model = f"a model with {self._schedule.trained_timesteps} betas ({joined})"
-        curve = _options.spacing_options(options)["sigma_curve"]
+        curve = "tuned" if options.tuned_sigmas is not None else _options.spacing_options(options)["sigma_curve"]
         spaced = f"curve {curve}" if curve else f"spacing {options.timestep_spacing}"
         return (
             f"{name}(\n"
@@ -88,7 +88,7 @@ class InSession(Attributes):
 
     def _check_eta(self, eta: Any) -> None:
         """Say where eta is set if a user has passed one to a pipeline. Pipelines pass 0 by themselves."""
-        if _check.finite("eta", eta):
+        if _check.finite("eta", eta) not in (0, getattr(self._options_of_run, "eta", 0)):
             self._warn(
                 f"eta={eta:g} of a pipeline's call plays no part: it is an option of the scheduler; "
                 f"use scheduler.register_to_config(eta={eta:g}), or from_config(..., eta={eta:g})"

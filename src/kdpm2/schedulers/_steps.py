@@ -37,7 +37,7 @@ def own(
         if timesteps is not None:
             raise ValueError(f"timesteps must be None with a table, which has its own, got {_check.shown(timesteps)}")
         return sigmas
-    taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal")
+    taken = ("sigma_curve", "sigma_min", "sigma_max", "rho", "final_sigmas_type", "shift_terminal", "tuned_sigmas")
     steps = spacing.custom(schedule, sigmas, timesteps, shift=shift, **{name: asked[name] for name in taken})
     counts = len(steps.timesteps), len(sigmas if timesteps is None else timesteps)
     if count is not None and _check.integer("num_inference_steps", count, 1) not in counts:

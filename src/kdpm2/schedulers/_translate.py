@@ -15,7 +15,7 @@ import diffusers
 from diffusers.configuration_utils import FrozenDict
 
 from kdpm2 import _check
-from kdpm2.curves import FLAGS
+from kdpm2.curves import BY_VALUE, FLAGS
 from kdpm2.schedulers._options import OF_THE_MODEL
 
 _OURS = ("KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler")
@@ -259,7 +259,9 @@ def _flow(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _edm(words: dict[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     curve = _check.choice("sigma_schedule", words.get("sigma_schedule", "karras"), _EDM_CURVES)
-    asked = any(changed.get(flag) for flag in (*FLAGS, "ays_sigmas", "sigma_curve"))
+    asked = any(changed.get(name) not in (None, False) for name in FLAGS) or any(
+        changed.get(name) is not None for name in BY_VALUE
+    )
     return {
         **{name: value for name, value in words.items() if name != "_use_default_values"},
         "_class_name": words.get("_class_name", "EDMEulerScheduler"),

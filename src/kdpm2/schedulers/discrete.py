@@ -85,6 +85,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         dynamic_thresholding_ratio: float = 0.995,
         sample_max_value: float = 1.0,
         sigma_curve: str | None = None,
+        tuned_sigmas: list[float] | NDArray[Any] | None = None,
     ) -> None:
         """Set up the schedule of the trained model, and a run that visits every trained timestep.
 

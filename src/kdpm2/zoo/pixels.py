@@ -87,7 +87,7 @@ class PixelPipeline(DiffusionPipeline):
                 model_output = self._guided(scaled, timestep, classes, guidance_scale)
                 sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
                 progress.update()
-        return ImagePipelineOutput(_as_output((sample / 2 + 0.5).clamp(0, 1).float().cpu(), output_type))
+        return ImagePipelineOutput(as_output(sample, output_type))
 
     def _height_width(self) -> tuple[int, int]:
         size = self.unet.config.sample_size
@@ -128,7 +128,9 @@ class PixelPipeline(DiffusionPipeline):
         return torch.lerp(without, with_label, guidance_scale)
 
 
-def _as_output(images: torch.Tensor, output_type: str) -> Any:
+def as_output(sample: torch.Tensor, output_type: str) -> Any:
+    """Samples (B, C, H, W) in [-1, 1] as images, in the way that `output_type` of `PixelPipeline` says."""
+    images = (sample / 2 + 0.5).clamp(0, 1).float().cpu()
     if output_type == "pt":
         return images
     arrays = images.permute(0, 2, 3, 1).numpy()

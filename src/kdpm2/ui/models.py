@@ -1,0 +1,39 @@
+"""The models that the page offers: the built-in digits, and those that the command names."""
+
+from collections.abc import Sequence
+
+from kdpm2.cli.loading import Model, describe, digits
+from kdpm2.cli.options import Refusal
+from kdpm2.cli.plan import Plan, planned
+from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words
+
+
+class Models:
+    """What a window may draw with. A name that is not among them is never looked for.
+
+    Args:
+        pipelines: Folders or hub ids; each is described at once, which ends the command for one that cannot be loaded.
+    """
+
+    def __init__(self, pipelines: Sequence[str]) -> None:
+        self._models = {DIGITS: digits(), **{name: describe("--pipeline", name) for name in pipelines}}
+
+    @property
+    def names(self) -> list[str]:
+        """As the page offers them."""
+        return list(self._models)
+
+    def named(self, name: str | None) -> Model:
+        """A model; a `WrongSettingError` for one that is not offered."""
+        model = self._models.get(name or DIGITS)
+        if model is None:
+            raise WrongSettingError(f"{name} is not among the models of this page: start kdpm2 ui --pipeline {name}")
+        return model
+
+    def plan(self, settings: Settings) -> Plan:
+        """The plan of the page's settings; a `WrongSettingError` for what cannot be drawn."""
+        self.named(settings.asked.get("pipeline"))
+        try:
+            return planned(settings.asked, settings.number, lambda option, name: self.named(name))
+        except Refusal as error:
+            raise in_words(error) from error

@@ -1,0 +1,183 @@
+"""The page: what stands on it, and what happens there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from kdpm2.cli.loading import Model
+from kdpm2.cli.plan import Plan
+from kdpm2.ui import drawing, exported, files, levels, words
+from kdpm2.ui.layout import NO_AXIS, Shown, shown, widgets
+from kdpm2.ui.models import Models
+from kdpm2.ui.settings import DIGITS, START, WIDGETS, WrongSettingError, of_command, settings
+from kdpm2.ui.work import Worker
+
+_NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "hidden"}
+_QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
+
+
+def page(models: Models) -> gr.Blocks:
+    """The page, to be served."""
+    worker = Worker()
+    with gr.Blocks(title="kdpm2", analytics_enabled=False, fill_width=True) as blocks:
+        gr.HTML("<h1>kdpm2</h1><p>DPM2 a and DPM2: choose settings by looking.</p>", elem_id="title")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300, elem_id="settings"):
+                set_ = widgets(models.names)
+            with gr.Column(scale=5, min_width=320):
+                see = shown()
+        pinned, past = gr.State(None), gr.State([])
+        _levels(blocks, models, set_, see, pinned)
+        _visible(models, set_)
+        _draws(blocks, worker, models, set_, see, past)
+        _restores(models, set_, see, past)
+    return blocks.queue(default_concurrency_limit=None)
+
+
+def _inputs(set_: dict[str, Any]) -> list[Any]:
+    return [set_[name] for name in WIDGETS]
+
+
+def _said(values: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(WIDGETS, values, strict=True))
+
+
+def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown, pinned: Any) -> None:
+    """The noise levels and what can be copied follow the settings."""
+
+    def follow(pinned: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
+        try:
+            plan = models.plan(settings(_said(values)))
+            tables = [("now" if pinned else "", plan.table)]
+            if pinned:
+                tables.append(("before", models.plan(settings(pinned)).table))
+        except WrongSettingError as error:
+            return {see.error: words.error(str(error))}
+        return {
+            see.error: "",
+            see.levels: levels.drawn([(name, table) for name, table in tables if table is not None]),
+            see.calls: words.told(_summary(plan)),
+            see.command: exported.command(plan),
+            see.python: exported.python(plan),
+            see.config: exported.scheduler_config(plan),
+        }
+
+    followers = [see.error, see.levels, see.calls, see.command, see.python, see.config]
+    changes = [widget.change for widget in set_.values()]
+    gr.on(
+        [blocks.load, pinned.change, *changes],
+        follow,
+        [pinned, *_inputs(set_)],
+        followers,
+        trigger_mode="always_last",
+        **_QUICK,
+    )
+    see.pin.click(
+        lambda *values: (_said(values), gr.update(interactive=True)), _inputs(set_), [pinned, see.unpin], **_QUICK
+    )
+    see.unpin.click(lambda: (None, gr.update(interactive=False)), None, [pinned, see.unpin], **_QUICK)
+
+
+def _summary(plan: Plan) -> str:
+    count = len(plan.pictures)
+    calls = f"{plan.stages} network calls for each of {count} pictures"
+    if plan.table is None:
+        return f"{calls}; the noise levels follow the size of the image, and are known when it is drawn"
+    return f"{calls}; sigma from {plan.table.sigmas[0]:.4g} to {plan.table.sigmas[-1]:.4g}"
+
+
+def _visible(models: Models, set_: dict[str, Any]) -> None:
+    """A setting that has no effect is not shown."""
+
+    def of_model(name: str) -> list[Any]:
+        model: Model = models.named(name)
+        prompts = "prompt" in model.accepted
+        return [
+            gr.update(visible=model.classes is not None),
+            gr.update(visible=prompts),
+            gr.update(visible=prompts and "negative_prompt" in model.accepted),
+        ]
+
+    def chosen(name: str) -> list[Any]:
+        model = models.named(name)
+        labels = START["labels"] if name == DIGITS else ""
+        guidance = 1 if model.on_pixels else None
+        return [labels, guidance, 8 if model.on_pixels else 1]
+
+    set_["pipeline"].change(
+        of_model, set_["pipeline"], [set_["labels"], set_["prompt"], set_["negative_prompt"]], **_QUICK
+    )
+    set_["pipeline"].input(chosen, set_["pipeline"], [set_["labels"], set_["guidance_scale"], set_["number"]], **_QUICK)
+    set_["sampler"].change(
+        lambda name: [gr.update(visible=name == "ancestral"), gr.update(visible=name == "discrete")],
+        set_["sampler"],
+        [set_["eta"], set_["s_churn"]],
+        **_QUICK,
+    )
+
+
+def _draws(blocks: gr.Blocks, worker: Worker, models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
+    """The buttons that draw and stop."""
+
+    def draw(request: gr.Request, held: list[Any], *values: Any) -> Iterator[dict[Any, Any]]:
+        session = str(request.session_hash)
+        for update, after in drawing.draw(worker, models, see, _said(values), held, session):
+            yield update | {past: after}
+
+    def draw_grid(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
+        axes, said = values[:5], _said(values[5:])
+        yield from drawing.draw_grid(worker, models, see, said, axes, str(request.session_hash))
+
+    def begin(request: gr.Request) -> tuple[Any, Any, str]:
+        worker.begin(str(request.session_hash))
+        return gr.update(interactive=False), gr.update(interactive=True), words.told("In line, or loading the model.")
+
+    def stop(request: gr.Request) -> None:
+        worker.stop(str(request.session_hash))
+
+    drawn = [see.error, see.draw, see.stop, see.status, see.strip, see.sheet, see.download, see.download_singles]
+    see.draw.click(begin, None, [see.draw, see.stop, see.status], queue=False, **_QUICK).then(
+        draw, [past, *_inputs(set_)], [*drawn, see.history, past], **_NETWORK
+    )
+    grid = [see.error, see.draw_grid, see.stop_grid, see.grid_status, see.grid, see.download_grid]
+    axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
+    see.draw_grid.click(begin, None, [see.draw_grid, see.stop_grid, see.grid_status], queue=False, **_QUICK).then(
+        draw_grid, [*axes, *_inputs(set_)], grid, **_NETWORK
+    )
+    see.stop.click(stop, None, None, queue=False, **_QUICK)
+    see.stop_grid.click(stop, None, None, queue=False, **_QUICK)
+    blocks.unload(stop)
+
+
+def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
+    """A PNG that is dropped, and a sheet of the history, give back their settings."""
+    axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
+
+    def restored(path: str) -> dict[Any, Any]:
+        try:
+            said, grid = of_command(files.words_in(Path(path)))
+            name = said["pipeline"]
+            if name not in models.names:
+                said["pipeline"] = DIGITS
+                raise WrongSettingError(f"it was made with {name}: start kdpm2 ui --pipeline {name} to have it here")
+        except WrongSettingError as error:
+            return {see.error: words.error(str(error))}
+        updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {see.error: ""}
+        if "--x" in grid:
+            x, _, x_values = grid["--x"].partition("=")
+            y, _, y_values = grid.get("--y", NO_AXIS).partition("=")
+            count = int(grid.get("--seeds", "4"))
+            updates |= dict(zip(axes, (x, x_values, y, y_values, count), strict=True))
+        return updates
+
+    def dropped(path: str | None) -> dict[Any, Any]:
+        return {see.error: ""} if path is None else restored(path)
+
+    def chosen(held: list[Any], event: gr.SelectData) -> dict[Any, Any]:
+        return restored(held[event.index][0])
+
+    outputs = [*_inputs(set_), *axes, see.error]
+    see.drop.upload(dropped, see.drop, outputs, **_QUICK)
+    see.history.select(chosen, past, outputs, **_QUICK)

@@ -1,0 +1,23 @@
+"""What the page says while it works, as HTML."""
+
+from html import escape
+
+from kdpm2.cli.grid.picture import lasting
+
+
+def error(text: str) -> str:
+    """A setting that cannot be."""
+    return f'<p class="wrong" role="alert">{escape(text)}</p>'
+
+
+def progress(done: int, of: int, what: str, seconds: float) -> str:
+    """How far work is."""
+    return (
+        f'<div role="status"><progress max="{of}" value="{done}"></progress> '
+        f"{done} of {of} {escape(what)}, {lasting(seconds)}</div>"
+    )
+
+
+def told(text: str) -> str:
+    """A line."""
+    return f'<div role="status">{escape(text)}</div>'

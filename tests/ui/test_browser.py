@@ -1,0 +1,211 @@
+"""The page in a real browser, as a person uses it."""
+
+import re
+import shlex
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from kdpm2.cli import app
+
+pytestmark = pytest.mark.slow
+
+
+def until(page: Any, selector: str, words: str) -> str:
+    """What stands there, once it has the words."""
+    page.locator(selector).filter(has_text=words).wait_for()
+    return str(page.inner_text(selector))
+
+
+def set_number(page: Any, selector: str, value: float) -> None:
+    box = page.locator(f"{selector} input[type=number]")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+def choose(page: Any, label: str, value: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=value, exact=True).click()
+
+
+def levels(page: Any) -> str:
+    return str(page.get_attribute("#levels-plot", "aria-label"))
+
+
+def changed(page: Any, before: str) -> str:
+    page.wait_for_function(
+        "before => document.querySelector('#levels-plot').getAttribute('aria-label') !== before", arg=before
+    )
+    return levels(page)
+
+
+def downloaded(page: Any, selector: str, to: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.click(selector)
+    waiting.value.save_as(to)
+    return to
+
+
+def small(page: Any) -> None:
+    """Settings that take little time."""
+    set_number(page, "#set-steps", 4)
+    set_number(page, "#set-number", 3)
+    page.fill("#set-labels textarea, #set-labels input", "3,7,1")
+    until(page, "#calls", "7 network calls for each of 3 pictures")
+
+
+def test_the_plot_follows_the_settings_and_nothing_is_asked_of_others(window: Any, address: str) -> None:
+    page = window()
+    before = levels(page)
+    assert before.startswith("settings: 15 network calls, sigma 14.6, ")
+    set_number(page, "#set-steps", 5)
+    after = changed(page, before)
+    assert after.startswith("settings: 9 network calls, sigma 14.6, ")
+    page.click("#pin")
+    page.wait_for_selector("#levels-plot[aria-label*='before: 9 network calls']")
+    same = levels(page)
+    choose(page, "Noise curve", "exponential")
+    both = changed(page, same).split("; ")
+    assert both[1].removeprefix("before: ") == after.removeprefix("settings: ")
+    assert both[0].removeprefix("now: ") != both[1].removeprefix("before: ")
+    others = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
+    assert not others
+
+
+def test_what_is_drawn_is_what_the_command_draws_and_is_dropped_back(window: Any, tmp_path: Path) -> None:
+    page = window()
+    small(page)
+    page.click("#draw")
+    until(page, "#status", "3 pictures in ")
+    assert page.locator("#strip img").is_visible()
+    sheet = downloaded(page, "#download", tmp_path / "sheet.png")
+    text = Image.open(sheet).text["command"]  # type: ignore[attr-defined]
+    program, *words = shlex.split(text)
+    assert program == "kdpm2"
+    assert CliRunner().invoke(app, [*words, "--output", str(tmp_path / "again.png")]).exit_code == 0
+    pictures = [np.asarray(Image.open(tmp_path / name), dtype=float) for name in ("sheet.png", "again.png")]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+    with zipfile.ZipFile(downloaded(page, "#download-singles", tmp_path / "singles.zip")) as archive:
+        assert archive.namelist() == ["00000.png", "00001.png", "00002.png"]
+        with archive.open("00001.png") as file:
+            assert "--seed 1 --labels 7" in Image.open(file).text["command"]  # type: ignore[attr-defined]
+
+    page.get_by_role("tab", name="Copy").click()
+    assert page.inner_text("#command .cm-content").replace("\n", "") == text
+    program_text = page.inner_text("#python .cm-content")
+    names: dict[str, Any] = {}
+    exec(program_text, names)
+    assert len(names["images"]) == 3
+    first = names["images"][0].resize((64, 64), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(first, dtype=float) - pictures[0][2:66, 2:66]).max() <= 1
+
+    fresh = window()
+    fresh.get_by_role("tab", name="Load").click()
+    fresh.set_input_files("#drop input[type=file]", str(sheet))
+    fresh.wait_for_function("document.querySelector('#set-steps input[type=number]').value === '4'")
+    fresh.get_by_role("tab", name="Draw").click()
+    until(fresh, "#calls", "7 network calls for each of 3 pictures")
+    fresh.get_by_role("tab", name="Copy").click()
+    assert fresh.inner_text("#command .cm-content").replace("\n", "") == text
+    plain = tmp_path / "plain.png"
+    Image.new("L", (8, 8)).save(plain)
+    fresh.get_by_role("tab", name="Load").click()
+    fresh.get_by_label(re.compile("remove|clear", re.IGNORECASE)).first.click()
+    fresh.set_input_files("#drop input[type=file]", str(plain))
+    until(fresh, "#error", "this file holds no settings of kdpm2")
+
+
+def test_long_work_is_stopped_and_the_page_goes_on(window: Any) -> None:
+    page = window()
+    set_number(page, "#set-steps", 100)
+    set_number(page, "#set-number", 64)
+    until(page, "#calls", "199 network calls for each of 64 pictures")
+    page.click("#draw")
+    until(page, "#status", "of 199 network calls")
+    page.keyboard.press("Escape")
+    until(page, "#status", "Stopped after ")
+    small(page)
+    page.keyboard.press("Control+Enter")
+    until(page, "#status", "3 pictures in ")
+
+
+def test_a_grid_comes_cell_by_cell(window: Any, tmp_path: Path) -> None:
+    page = window()
+    small(page)
+    page.get_by_role("tab", name="Grid").click()
+    page.fill("#x-values textarea, #x-values input", "0,2")
+    page.click("#draw-grid")
+    until(page, "#grid-status", "eta must be a number from 0 to 1, got 2 (in the cell of eta 2, steps 5)")
+    page.fill("#x-values textarea, #x-values input", "0,1")
+    page.fill("#y-values textarea, #y-values input", "2,3")
+    set_number(page, "#seeds", 1)
+    page.click("#draw-grid")
+    until(page, "#grid-status", "4 cells. Network calls: 16, ")
+    grid = Image.open(downloaded(page, "#download-grid", tmp_path / "grid.png"))
+    assert grid.text["command"].startswith("kdpm2 grid --x eta=0,1 --y steps=2,3 --seeds 1 ")  # type: ignore[attr-defined]
+
+
+def test_two_windows_do_not_mix(window: Any) -> None:
+    one, other = window(), window()
+    small(one)
+    before = levels(other)
+    one.click("#draw")
+    until(one, "#status", "3 pictures in ")
+    assert levels(other) == before
+    assert other.inner_text("#status") == ""
+    assert not other.locator("#history img").count()
+    # Both at once: each gets its own, and the word to stop reaches that window's work alone.
+    set_number(other, "#set-steps", 100)
+    set_number(other, "#set-number", 64)
+    until(other, "#calls", "199 network calls for each of 64")
+    other.click("#draw")
+    until(other, "#status", "of 199 network calls")
+    one.click("#draw")
+    until(one, "#status", "In line")
+    other.click("#stop")
+    until(other, "#status", "Stopped after ")
+    until(one, "#status", "3 pictures in ")
+
+
+def test_the_history_gives_settings_back(window: Any) -> None:
+    page = window()
+    small(page)
+    page.click("#draw")
+    until(page, "#status", "3 pictures in ")
+    set_number(page, "#set-steps", 6)
+    until(page, "#calls", "11 network calls")
+    page.locator("#history button:has(img)").first.click()
+    until(page, "#calls", "7 network calls for each of 3 pictures")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_nothing_is_wider_than_the_window(window: Any, width: int, scheme: str) -> None:
+    page = window(width, 900, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    channels = [int(number) for number in re.findall(r"\d+", background)[:3]]
+    assert (sum(channels) < 200) == (scheme == "dark")
+    ink = page.evaluate("getComputedStyle(document.querySelector('#levels')).color")
+    bright = [int(number) for number in re.findall(r"\d+", ink)[:3]]
+    assert (sum(bright) > 400) == (scheme == "dark")
+
+
+def test_wrong_settings_are_named_and_nothing_is_lost(window: Any) -> None:
+    page = window()
+    small(page)
+    page.fill("#set-labels textarea, #set-labels input", "3,12")
+    until(page, "#error", "--labels: each must be from 0 to 9, or any, got '12'")
+    assert levels(page).startswith("settings: 7 network calls")
+    page.get_by_text("More options").click()
+    page.fill("#set-labels textarea, #set-labels input", "3")
+    page.fill("#set-others textarea, #set-others input", "--pipeline /etc")
+    until(page, "#error", "/etc is not among the models of this page")
+    page.fill("#set-others textarea, #set-others input", "--noise brownian")
+    page.wait_for_selector("#error .wrong", state="detached")
+    page.click("#draw")
+    until(page, "#status", "3 pictures in ")

@@ -1,0 +1,138 @@
+"""What the page says is what the command says, there and back."""
+
+import json
+import shlex
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli
+from kdpm2.cli.drawing import Held, drawn
+from kdpm2.ui import exported
+from kdpm2.ui.models import Models
+from kdpm2.ui.settings import START, WrongSettingError, of_command, settings
+
+PAGES: list[dict[str, Any]] = [
+    {},
+    {"eta": 0.0, "steps": 5, "labels": "3,any"},
+    {"eta": 0, "guidance_scale": 0, "sigmas": "karras"},
+    {"sampler": "discrete", "s_churn": 2.5, "s_noise": 1.005, "spacing": "trailing", "seed": 2**40},
+    {"guidance_scale": 2.5, "discard_next_to_last_sigma": True, "number": 3, "others": "--noise brownian --rho 5"},
+    {"steps": None, "others": "--at-sigmas 9,3,1 --set beta_start=0.001"},
+    {"sigmas": "plain", "spacing": "sgm_uniform", "eta": 0.35, "others": "--no-use-flow-sigmas --dtype float32"},
+]
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models([])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_comes_back_from_its_command(page: dict[str, Any], models: Models) -> None:
+    plan = models.plan(settings(START | page))
+    said, own = of_command(shlex.split(exported.command(plan)))
+    assert not own
+    again = models.plan(settings(said))
+    assert again.given == plan.given
+    assert again.pictures == plan.pictures
+    assert np.array_equal(again.scheduler.table.stage_sigmas, plan.scheduler.table.stage_sigmas)
+    assert again.scheduler.config.get("eta") == page.get("eta", 1 if page.get("sampler") is None else None)
+
+
+@pytest.mark.parametrize("page", PAGES[1:5])
+def test_what_is_copied_draws_the_same(page: dict[str, Any], models: Models) -> None:
+    plan = models.plan(settings(START | {"steps": 3} | page | {"number": 2}))
+    pipe = Held().pipeline(plan)
+    images = [each.image for batch in drawn(pipe, plan, plan.pictures, bars=False) for each in batch]
+    names: dict[str, Any] = {}
+    exec(exported.python(plan), names)
+    for one, other in zip(images, names["images"], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    cls = KDPM2DiscreteScheduler if page.get("sampler") == "discrete" else KDPM2AncestralDiscreteScheduler
+    loaded = cls.from_config(json.loads(exported.scheduler_config(plan)))
+    loaded.set_timesteps(plan.called["num_inference_steps"])
+    assert np.array_equal(loaded.table.up, plan.scheduler.table.up)
+
+
+def test_a_grid_comes_back_from_its_command() -> None:
+    said, own = of_command(shlex.split("kdpm2 grid --x eta=0,1 --y steps=5,8 --seeds 3 --seed 7 --labels 3 --eta 0.5"))
+    assert own == {"--x": "eta=0,1", "--y": "steps=5,8", "--seeds": "3"}
+    assert (said["seed"], said["labels"], said["number"], said["eta"]) == (7, "3", 3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ({"eta": 2.0}, "eta must be a number from 0 to 1, got 2"),
+        ({"labels": "3,12"}, "--labels: each must be from 0 to 9, or any, got '12'"),
+        ({"labels": "x"}, "--labels: must be whole numbers separated by commas"),
+        ({"number": 65}, "must be a whole number from 1 to 64, got '65'"),
+        ({"number": None}, "must be a whole number from 1 to 64, got '0'"),
+        ({"others": "--etta 1"}, "No such option"),
+        ({"others": '--rho "5'}, "other options: No closing quotation"),
+        ({"others": "--pipeline /etc"}, "/etc is not among the models of this page: start kdpm2 ui --pipeline /etc"),
+        ({"prompt": "a cat"}, "--prompt: this pipeline takes none"),
+        ({"sampler": "discrete", "others": "--eta 1"}, "the discrete sampler has no option eta"),
+    ],
+)
+def test_wrong_settings_are_named(page: dict[str, Any], message: str, models: Models) -> None:
+    with pytest.raises(WrongSettingError) as error:
+        models.plan(settings(START | page))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("words", ["", "ls /", "kdpm2 schedule --steps 3", "kdpm2 sample --etta 3", "kdpm2"])
+def test_other_commands_are_no_settings(words: str) -> None:
+    with pytest.raises(WrongSettingError):
+        of_command(shlex.split(words))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--host 0.0.0.0", "0.0.0.0 lets other machines in: whoever reaches it can draw here; if so, add --listen"),
+        ("--host example.org", "must be an address like 127.0.0.1, got 'example.org'"),
+        ("--port 70000", "must be a whole number from 0 to 65535, got '70000'"),
+        ("--pipeline ./nothing --port 0", "there is no folder './nothing'"),
+    ],
+)
+def test_the_page_is_for_this_machine_unless_told_otherwise(arguments: str, message: str) -> None:
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install 'kdpm2[ui]'")
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["ui", *arguments.split()])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install 'kdpm2[ui]'")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["ui", "--port", str(port)])
+    assert result.exit_code == 2
+    assert f"{port} of 127.0.0.1 cannot be had" in result.output
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(cli.app, ["ui"])
+    assert result.exit_code == 2
+    assert "needs gradio: pip install 'kdpm2[ui]'" in result.output
+
+
+def test_the_levels_are_drawn_in_the_colour_of_the_page(models: Models, tmp_path: Path) -> None:
+    from kdpm2.ui import levels
+
+    table = models.plan(settings(START)).scheduler.table
+    drawing = levels.drawn([("now", table), ("before", table)])
+    assert drawing.startswith('<svg role="img"')
+    assert "currentColor" in drawing
+    assert drawing.count("before: 15 network calls, sigma 14.6, ") == 1
