@@ -99,7 +99,7 @@ AXES = [
     (["--x", f"seed={','.join(map(str, range(11)))}", "--seeds", "1000"], "makes 11000 pictures in 11 cells"),
     (["--x", "pipeline=./nothing"], "there is no folder './nothing'"),
     (["--x", "eta=0,1", "--output", "grid.jpg"], "must end in .png, got grid.jpg"),
-    ([], "Missing option '--x'"),
+    ([], "must say which option changes, and its values"),
 ]
 
 

@@ -16,7 +16,7 @@ from kdpm2.cli.grid.kept import Done, Kept
 from kdpm2.cli.grid.picture import picture, total
 from kdpm2.cli.grid.run import run
 from kdpm2.cli.grouped import option
-from kdpm2.cli.options import OUTPUT, WHAT
+from kdpm2.cli.options import OUTPUT, WHAT, refuse
 from kdpm2.cli.output import check, printable, written
 
 _AXES = "Axes"
@@ -24,7 +24,9 @@ _AXES = "Axes"
 
 @takes_drawing_options
 def draw_grid(
-    x: Annotated[str, option("NAME=A,B,..", _AXES, "An option and its values, one a column, as in eta=0,0.5,1")],
+    x: Annotated[
+        str | None, option("NAME=A,B,..", _AXES, "An option and its values, one a column, as in eta=0,0.5,1")
+    ] = None,
     y: Annotated[str | None, option("NAME=A,B,..", _AXES, "Another, one a row, as in steps=5,8")] = None,
     seeds: Annotated[
         int, option("N", WHAT, "Pictures in each cell, of seeds that count up [4]", parser=values.whole(1, 1000))
@@ -44,6 +46,8 @@ def draw_grid(
     The other options say what all cells share. Any of them can be an axis, and so can any that --set takes. A value
     with a comma stands in double quotes. A run that was stopped goes on if the same command is given again.
     """
+    if x is None:
+        refuse("--x", "must say which option changes, and its values, as in --x eta=0,0.5,1")
     check("--output", output, [".png"], force)
     if folder is not None:
         check("--folder", folder, [None], force)
