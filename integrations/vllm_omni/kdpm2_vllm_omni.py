@@ -40,20 +40,30 @@ class KDPM2AncestralScheduler(KDPM2AncestralDiscreteScheduler):
 SCHEDULERS: dict[str, Any] = {"kdpm2": KDPM2Scheduler, "kdpm2_ancestral": KDPM2AncestralScheduler}
 
 
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError:
+        options = None
+    if not isinstance(options, dict):
+        raise ValueError(f'KDPM2_OPTIONS must be a JSON object, for instance {{"seed": 0}}, got {text!r}')
+    return options
+
+
 def install() -> None:
     """Have pipelines that load FlowMatchEulerDiscreteScheduler load the scheduler that the environment names.
 
     Raises:
-        ValueError: If it names another.
+        ValueError: If it names another, or there are options that are no JSON object, or options and no scheduler.
     """
-    name = os.environ.get("KDPM2_SCHEDULER")
-    if not name:
+    name, text = os.environ.get("KDPM2_SCHEDULER"), os.environ.get("KDPM2_OPTIONS")
+    if not name and not text:
         return
     if name not in SCHEDULERS:
         raise ValueError(f"KDPM2_SCHEDULER must be one of {', '.join(SCHEDULERS)}, got {name!r}")
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    options: dict[str, Any] = json.loads(os.environ.get("KDPM2_OPTIONS", "{}"))
+    options = _options(text or "{}")
 
     def from_pretrained(cls: type, *args: Any, **kwargs: Any) -> Any:
         return SCHEDULERS[name].from_pretrained(*args, **options | kwargs)

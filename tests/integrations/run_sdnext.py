@@ -21,7 +21,8 @@ from tests.integrations.checkouts import INTEGRATIONS, Network, Report, flow_in_
 
 ABSENT = (
     "processing images timer vae image errors res4lyf schedulers logger sd_hijack_schedulers script_callbacks "
-    "errorlimiter"
+    "errorlimiter paths theme sd_models modelloader generation_parameters_copypaste call_queue ui_common ui_loadsave "
+    "ui_history ui_components ui_symbols"
 )
 OPTIONS: dict[str, Any] = {
     "scheduler_eta": 1.0,
@@ -62,6 +63,7 @@ def modules(checkout: str) -> Any:
     sys.path.insert(0, checkout)
     shared: Any = ModuleType("modules.shared")
     shared.opts, shared.state, shared.sd_model_type = SimpleNamespace(**OPTIONS), SimpleNamespace(), "sd"
+    shared.cmd_opts = SimpleNamespace(ui_config=None)
     sys.modules["modules.shared"] = shared
     scripts: Any = ModuleType("modules.scripts_manager")
     scripts.Script, scripts.AlwaysVisible = object, object()
@@ -74,6 +76,24 @@ def modules(checkout: str) -> Any:
     errors.ValidationError = ValueError
     sd_samplers.list_samplers()
     return sd_samplers
+
+
+def show_settings(extension: Any) -> None:
+    """The extension's settings on SD.Next's page, whose own code refuses what it cannot show."""
+    from modules import options, shared
+
+    labels: dict[str, Any] = {"scheduler_eta": options.OptionInfo(1.0, "eta", component_args={"visible": False})}
+    vars(shared.opts).update(
+        data={}, data_labels=labels, add_option=labels.__setitem__, ui_disabled=[], quicksettings_list=[]
+    )
+    shared.OptionInfo = options.OptionInfo
+    from modules import ui_settings
+
+    extension.settings()
+    assert list(labels) == ["scheduler_eta", "kdpm2_s_noise"]
+    for name, info in labels.items():
+        assert info.visible
+        ui_settings.create_setting_component(name)
 
 
 def pictured(scheduler: Any, **schedule: Any) -> torch.Tensor:
@@ -100,6 +120,7 @@ def main(checkout: str) -> int:
     extension = loaded("kdpm2_samplers", INTEGRATIONS / "sdnext" / "scripts" / "kdpm2_samplers.py")
     extension.register()
     assert [each.name for each in sd_samplers.all_samplers].count("DPM2 a (kdpm2)") == 1
+    show_settings(extension)
     assert sd_samplers_diffusers.samplers_data_diffusers[-1].name == "Same as primary"
     models = {
         "Stable Diffusion": diffusers.PNDMScheduler(**SCALED, steps_offset=1, skip_prk_steps=True),

@@ -83,7 +83,7 @@ def start() -> torch.Tensor:
 def main(folder: str) -> int:
     """Run the cases."""
     sglang, report = modules(Path(folder)), Report()
-    loaded("kdpm2_sglang", INTEGRATIONS / "sglang" / "kdpm2_sglang.py")
+    loaded("kdpm2_sglang", INTEGRATIONS / "sglang" / "kdpm2_sglang" / "__init__.py")
     levels = torch.linspace(1.0, 0.1, 10, dtype=torch.float64)
     network, text = Network(), torch.full((2, 3, 5), 0.4)
     sd3 = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}

@@ -14,10 +14,23 @@ from tests.integrations.checkouts import INTEGRATIONS, loaded, run
 SamplerData = namedtuple("SamplerData", ["name", "constructor", "aliases", "options"])
 
 
+class OptionInfo:
+    """A setting; of numbers that are no integers, SD.Next's page asks by which component they are shown."""
+
+    def __init__(
+        self, default: Any, label: str, component: Any = None, component_args: Any = None, section: Any = None
+    ) -> None:
+        self.default, self.label, self.component, self.section = default, label, component, section
+        assert component is not None or type(default) in (str, int, bool)
+
+
 @pytest.fixture
 def sdnext(monkeypatch: pytest.MonkeyPatch) -> Any:
     """SD.Next's modules with the extension, named `extension`."""
     config: dict[str, Any] = {}
+    callbacks: dict[str, Any] = {}
+    labels: dict[str, Any] = {"scheduler_eta": OptionInfo(1.0, "eta", "Slider", section="hidden")}
+    opts = SimpleNamespace(scheduler_eta=0.6, data_labels=labels, add_option=labels.__setitem__)
 
     class DiffusionSampler:
         """Makes a scheduler of the options that a class has, as SD.Next does."""
@@ -30,7 +43,7 @@ def sdnext(monkeypatch: pytest.MonkeyPatch) -> Any:
             self.sampler = constructor(**{option: value for option, value in options.items() if option in known})
 
     members: dict[str, dict[str, Any]] = {
-        "script_callbacks": {"on_ui_settings": lambda call: None},
+        "script_callbacks": {"on_ui_settings": lambda call: callbacks.update(settings=call)},
         "scripts_manager": {"Script": object, "AlwaysVisible": object()},
         "sd_samplers": {"list_samplers": lambda: None, "set_samplers": lambda: None},
         "sd_samplers_common": {"SamplerData": SamplerData},
@@ -39,7 +52,7 @@ def sdnext(monkeypatch: pytest.MonkeyPatch) -> Any:
             "DiffusionSampler": DiffusionSampler,
             "config": config,
         },
-        "shared": {"opts": SimpleNamespace(scheduler_eta=0.6)},
+        "shared": {"opts": opts, "OptionInfo": OptionInfo},
     }
     package = ModuleType("modules")
     monkeypatch.setitem(sys.modules, "modules", package)
@@ -48,9 +61,12 @@ def sdnext(monkeypatch: pytest.MonkeyPatch) -> Any:
         vars(module).update(held)
         monkeypatch.setitem(sys.modules, f"modules.{name}", module)
         setattr(package, name, module)
+    gradio = ModuleType("gradio")
+    vars(gradio).update(Slider=object())
+    monkeypatch.setitem(sys.modules, "gradio", gradio)
     monkeypatch.setitem(sys.modules, "kdpm2_samplers", None)
     extension = loaded("kdpm2_samplers", INTEGRATIONS / "sdnext" / "scripts" / "kdpm2_samplers.py")
-    return SimpleNamespace(**vars(package), extension=extension)
+    return SimpleNamespace(**vars(package), extension=extension, callbacks=callbacks)
 
 
 def scheduler(sdnext: Any, name: str) -> Any:
@@ -62,6 +78,17 @@ def test_the_samplers_stand_beside_the_own_ones_once(sdnext: Any) -> None:
     sdnext.extension.register()
     names = [each.name for each in sdnext.sd_samplers_diffusers.samplers_data_diffusers]
     assert names == ["Default", "KDPM2 a", *sdnext.extension.SAMPLERS, "LCM"]
+
+
+def test_the_settings_have_a_section_of_their_own_also_when_the_page_is_made_again(sdnext: Any) -> None:
+    """SD.Next saves a page by the order of its settings, section by section."""
+    labels = sdnext.shared.opts.data_labels
+    for _ in range(2):
+        sdnext.callbacks["settings"]()
+        labels["another"] = OptionInfo(1, "of another extension", section=("another", "another"))
+        assert labels["scheduler_eta"].default == labels["kdpm2_s_noise"].default == 1.0
+    assert list(labels) == ["another", "scheduler_eta", "kdpm2_s_noise"]
+    assert {labels[name].section for name in ("scheduler_eta", "kdpm2_s_noise")} == {("kdpm2", "kdpm2")}
 
 
 @pytest.mark.parametrize("flow", [False, True])

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pkgutil
 import sys
 from abc import ABC
 from types import ModuleType, SimpleNamespace
@@ -44,7 +45,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         vars(module).update(members)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(sys.modules, "kdpm2_sglang", None)
-    loaded("kdpm2_sglang", INTEGRATIONS / "sglang" / "kdpm2_sglang.py")
+    loaded("kdpm2_sglang", INTEGRATIONS / "sglang" / "kdpm2_sglang" / "__init__.py")
     return held
 
 
@@ -75,6 +76,13 @@ def test_a_models_file_means_what_it_means_to_from_config(
     assert made.config.prediction_type == expected.config.prediction_type
     assert made.num_train_timesteps == 1000
     assert isinstance(made, BaseScheduler)
+
+
+def test_a_server_of_language_models_may_look_through_the_package_too(registry: dict[str, Any]) -> None:
+    """SGLang imports the modules within the package for these, if the environment variable is still set."""
+    held = list(registry)
+    assert [each.name for each in pkgutil.iter_modules(sys.modules["kdpm2_sglang"].__path__)] == []
+    assert held == ["KDPM2Scheduler", "KDPM2AncestralScheduler"]
 
 
 def test_the_shift_can_be_set_after(registry: dict[str, Any]) -> None:

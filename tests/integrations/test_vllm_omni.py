@@ -66,7 +66,8 @@ def test_a_release_without_the_registry_is_told_by_the_environment(
     euler = diffusers.FlowMatchEulerDiscreteScheduler
     monkeypatch.setattr(euler, "from_pretrained", euler.__dict__.get("from_pretrained", euler.from_pretrained))
     folder = model_folder(tmp_path, shift=2.0)
-    monkeypatch.delitem(os.environ, "KDPM2_SCHEDULER", raising=False)
+    for name in ("KDPM2_SCHEDULER", "KDPM2_OPTIONS"):
+        monkeypatch.delitem(os.environ, name, raising=False)
     adapter.install()
     assert type(euler.from_pretrained(folder, subfolder="scheduler")) is euler
     monkeypatch.setenv("KDPM2_SCHEDULER", "kdpm2_ancestral")
@@ -77,6 +78,20 @@ def test_a_release_without_the_registry_is_told_by_the_environment(
     assert (made.config.eta, made.config.flow_shift) == (0.4, 2.0)
     monkeypatch.setenv("KDPM2_SCHEDULER", "euler")
     with pytest.raises(ValueError, match="KDPM2_SCHEDULER must be one of kdpm2, kdpm2_ancestral, got 'euler'"):
+        adapter.install()
+
+
+@pytest.mark.parametrize(("scheduler", "options", "said"), [
+    ("", '{"eta": 0.4}', "KDPM2_SCHEDULER must be one of kdpm2, kdpm2_ancestral, got ''"),
+    ("kdpm2", "{'seed': 0}", "KDPM2_OPTIONS must be a JSON object"),
+    ("kdpm2", "[0]", "KDPM2_OPTIONS must be a JSON object"),
+])  # fmt: skip
+def test_what_the_environment_says_has_an_effect_or_is_refused(
+    scheduler: str, options: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDPM2_SCHEDULER", scheduler)
+    monkeypatch.setenv("KDPM2_OPTIONS", options)
+    with pytest.raises(ValueError, match=said):
         adapter.install()
 
 

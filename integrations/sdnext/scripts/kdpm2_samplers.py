@@ -5,6 +5,7 @@ SD.Next makes a sampler of a class and of options by the sampler's name, and fin
 
 from typing import Any
 
+import gradio as gr
 from modules import script_callbacks, scripts_manager, sd_samplers, sd_samplers_common, sd_samplers_diffusers, shared
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
@@ -80,9 +81,17 @@ def register() -> None:
 
 
 def settings() -> None:
-    """Add the scale of the noise to the settings."""
-    info = shared.OptionInfo(1.0, "DPM2 a (kdpm2): scale of the noise", section=("kdpm2", "kdpm2"))
-    shared.opts.add_option("kdpm2_s_noise", info)
+    """Add the scale of the noise to the settings, and beside it SD.Next's own eta, which its pages hide."""
+    section = ("kdpm2", "kdpm2")
+    labels = shared.opts.data_labels
+    own = labels.pop("scheduler_eta")
+    labels.pop("kdpm2_s_noise", None)  # SD.Next saves its page by the order of this list: a section stands together
+    eta = shared.OptionInfo(
+        own.default, own.label, gr.Slider, {"minimum": 0, "maximum": 1, "step": 0.01}, section=section
+    )
+    shared.opts.add_option("scheduler_eta", eta)
+    label, span = "DPM2 a (kdpm2): scale of the noise", {"minimum": 0, "maximum": 1.5, "step": 0.005}
+    shared.opts.add_option("kdpm2_s_noise", shared.OptionInfo(1.0, label, gr.Slider, span, section=section))
 
 
 register()
