@@ -150,6 +150,68 @@ def test_a_grid_comes_cell_by_cell(window: Any, tmp_path: Path) -> None:
     assert grid.text["command"].startswith("kdpm2 grid --x eta=0,1 --y steps=2,3 --seeds 1 ")  # type: ignore[attr-defined]
 
 
+def test_a_pipeline_with_prompts(window: Any, text_to_image: Path, tmp_path: Path) -> None:
+    page = window()
+    assert not page.locator("#set-prompt").is_visible()
+    choose(page, "Model", str(text_to_image))
+    until(page, "#error", "--prompt: this pipeline needs one")
+    set_number(page, "#set-steps", 2)
+    page.fill("#set-prompt textarea, #set-prompt input", "a cat, at night")
+    until(page, "#calls", "3 network calls for 1 picture;")
+    page.click("#draw")
+    until(page, "#status", "1 picture in ")
+    assert page.locator("#strip img").is_visible()
+    sheet = downloaded(page, "#download", tmp_path / "sheet.png")
+    words = shlex.split(Image.open(sheet).text["command"])  # type: ignore[attr-defined]
+    assert words[words.index("--prompt") + 1] == "a cat, at night"
+
+    page.get_by_role("tab", name="Grid").click()
+    choose(page, "Rows: option", "prompt")
+    page.fill("#y-values textarea, #y-values input", '"a cat, at night",a dog')
+    set_number(page, "#seeds", 1)
+    page.click("#draw-grid")
+    until(page, "#grid-status", "6 cells. Network calls: 18, ")
+    grid = Image.open(downloaded(page, "#download-grid", tmp_path / "grid.png"))
+    assert "--y 'prompt=\"a cat, at night\",a dog'" in grid.text["command"]  # type: ignore[attr-defined]
+
+    # What this model alone takes is not asked of another, and is there again later.
+    choose(page, "Model", "digits")
+    page.wait_for_selector("#set-prompt", state="hidden")
+    page.get_by_role("tab", name="Draw").click()
+    until(page, "#calls", "3 network calls for each of 8 pictures")
+    assert page.inner_text("#error").strip() == ""
+    choose(page, "Model", str(text_to_image))
+    until(page, "#calls", "3 network calls for 1 picture;")
+
+    fresh = window()
+    fresh.get_by_role("tab", name="Load").click()
+    fresh.set_input_files("#drop input[type=file]", str(sheet))
+    fresh.wait_for_selector("#set-prompt")
+    fresh.get_by_role("tab", name="Copy").click()
+    fresh.locator("#command").filter(has_text="a cat, at night").wait_for()
+    assert fresh.inner_text("#command .cm-content").replace("\n", "") == shlex.join(words)
+
+
+def test_a_window_stops_each_of_its_own_works(window: Any) -> None:
+    page = window()
+    set_number(page, "#set-steps", 100)
+    set_number(page, "#set-number", 64)
+    until(page, "#calls", "199 network calls for each of 64 pictures")
+    page.click("#draw")
+    until(page, "#status", "of 199 network calls")
+    page.get_by_role("tab", name="Grid").click()
+    page.fill("#x-values textarea, #x-values input", "0,1")
+    page.fill("#y-values textarea, #y-values input", "2,3")
+    set_number(page, "#seeds", 1)
+    page.click("#draw-grid")
+    until(page, "#grid-status", "In line")
+    page.get_by_role("tab", name="Draw").click()
+    page.click("#stop")
+    until(page, "#status", "Stopped after ")
+    page.get_by_role("tab", name="Grid").click()
+    until(page, "#grid-status", "4 cells. ")
+
+
 def test_two_windows_do_not_mix(window: Any) -> None:
     one, other = window(), window()
     small(one)

@@ -18,6 +18,11 @@ def progress(done: int, of: int, what: str, seconds: float) -> str:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, as in "1 picture" and "2 pictures"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def told(text: str) -> str:
     """A line."""
     return f'<div role="status">{escape(text)}</div>'
