@@ -78,7 +78,7 @@ def draw(
     sheet, singles = files.sheet(plan, pictures), files.singles(plan, pictures)
     wanted = words.counted(len(plan.pictures), "picture")
     how_many = f"Stopped: {len(pictures)} of {wanted}" if len(pictures) < len(plan.pictures) else wanted
-    line = f"{how_many} in {lasting(seconds)}, {words.counted(plan.stages, 'network call')} for each"
+    line = f"{how_many} in {lasting(seconds)}, {words.cost(plan.stages, len(plan.pictures))}"
     past = [Past(str(sheet), f"{_caption(plan)}, {lasting(seconds)}"), *past][:40]
     yield (
         ended

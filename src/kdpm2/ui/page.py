@@ -80,8 +80,8 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
 
 
 def _summary(plan: Plan) -> str:
-    calls, count = words.counted(plan.stages, "network call"), len(plan.pictures)
-    calls += " for 1 picture" if count == 1 else f" for each of {count} pictures"
+    count = len(plan.pictures)
+    calls = f"{words.counted(count, 'picture')}, {words.cost(plan.stages, count)}"
     if plan.table is None:
         return f"{calls}; the noise levels follow the size of the image, and are known when it is drawn"
     return f"{calls}; sigma from {plan.table.sigmas[0]:.4g} to {plan.table.sigmas[-1]:.4g}"

@@ -1,5 +1,6 @@
 """The settings of the page, to and from what the command line says."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ def count(name: str, value: Any) -> int:
 def in_words(error: Any) -> WrongSettingError:
     """What an error of the command says, without its first words."""
     text: str = error.format_message().removeprefix("Invalid value for ").removeprefix("Invalid value: ")
-    return WrongSettingError(text.replace("'--", "--").replace("':", ":"))
+    return WrongSettingError(re.sub(r"^'(--[\w-]+)':", r"\1:", text))
 
 
 def settings(said: Mapping[str, Any], model: Model) -> Settings:

@@ -23,6 +23,11 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def cost(calls: int, pictures: int) -> str:
+    """The calls of the network for pictures that have the same number of them."""
+    return f"{counted(calls, 'network call')}{' for each' * (pictures > 1)}"
+
+
 def told(text: str) -> str:
     """A line."""
     return f'<div role="status">{escape(text)}</div>'
