@@ -40,6 +40,20 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session")
+def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a saved pipeline that takes prompts, not to be written to."""
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
+
+    from tests.pipelines.conftest import latent_unet, spelling_tokenizer, stable_diffusion
+
+    parts = stable_diffusion(spelling_tokenizer(tmp_path_factory))
+    folder = tmp_path_factory.mktemp("text_to_image")
+    pipeline = StableDiffusionPipeline(**parts, unet=latent_unet(), scheduler=PNDMScheduler(skip_prk_steps=True))
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a saved pipeline on pixels, not to be written to."""
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel

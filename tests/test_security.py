@@ -20,8 +20,6 @@ import pytest
 import torch
 from diffusers import (
     DDPMScheduler,
-    PNDMScheduler,
-    StableDiffusionPipeline,
 )
 from PIL import Image
 from transformers import CLIPTextConfig
@@ -29,7 +27,6 @@ from typer.testing import CliRunner, Result
 
 from kdpm2 import cli
 from kdpm2.cli import contact_sheet, output
-from tests.pipelines.conftest import latent_unet, spelling_tokenizer, stable_diffusion
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 QUICK = ("--steps", "2", "--number", "1")
@@ -422,15 +419,6 @@ def clean_environment(home: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
-
-
-@pytest.fixture(scope="module")
-def text_to_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parts = stable_diffusion(spelling_tokenizer(tmp_path_factory))
-    folder = tmp_path_factory.mktemp("text_to_image")
-    pipeline = StableDiffusionPipeline(**parts, unet=latent_unet(), scheduler=PNDMScheduler(skip_prk_steps=True))
-    pipeline.save_pretrained(folder)
-    return folder
 
 
 def notes_a_version(path: Path, home: Path) -> bool:

@@ -16,12 +16,12 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def address(text_to_image: Path) -> Iterator[str]:
     if "gradio" in MISSING:
         pytest.skip("the page needs gradio: pip install 'kdpm2[ui]'")
     # Whatever the environment says of proxies, nothing is to be asked of them.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-    command = [sys.executable, "-m", "kdpm2", "ui", "--port", "0"]
+    command = [sys.executable, "-m", "kdpm2", "ui", "--port", "0", "--pipeline", str(text_to_image)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -56,7 +56,7 @@ def small(page: Any) -> None:
     set_number(page, "#set-steps", 4)
     set_number(page, "#set-number", 3)
     page.fill("#set-labels textarea, #set-labels input", "3,7,1")
-    until(page, "#calls", "7 network calls for each of 3 pictures")
+    until(page, "#calls", "3 pictures, 7 network calls for each")
 
 
 def test_the_plot_follows_the_settings_and_nothing_is_asked_of_others(window: Any, address: str) -> None:
@@ -109,7 +109,7 @@ def test_what_is_drawn_is_what_the_command_draws_and_is_dropped_back(window: Any
     fresh.set_input_files("#drop input[type=file]", str(sheet))
     fresh.wait_for_function("document.querySelector('#set-steps input[type=number]').value === '4'")
     fresh.get_by_role("tab", name="Draw").click()
-    until(fresh, "#calls", "7 network calls for each of 3 pictures")
+    until(fresh, "#calls", "3 pictures, 7 network calls for each")
     fresh.get_by_role("tab", name="Copy").click()
     assert fresh.inner_text("#command .cm-content").replace("\n", "") == text
     plain = tmp_path / "plain.png"
@@ -124,7 +124,7 @@ def test_long_work_is_stopped_and_the_page_goes_on(window: Any) -> None:
     page = window()
     set_number(page, "#set-steps", 100)
     set_number(page, "#set-number", 64)
-    until(page, "#calls", "199 network calls for each of 64 pictures")
+    until(page, "#calls", "64 pictures, 199 network calls for each")
     page.click("#draw")
     until(page, "#status", "of 199 network calls")
     page.keyboard.press("Escape")
@@ -150,6 +150,68 @@ def test_a_grid_comes_cell_by_cell(window: Any, tmp_path: Path) -> None:
     assert grid.text["command"].startswith("kdpm2 grid --x eta=0,1 --y steps=2,3 --seeds 1 ")  # type: ignore[attr-defined]
 
 
+def test_a_pipeline_with_prompts(window: Any, text_to_image: Path, tmp_path: Path) -> None:
+    page = window()
+    assert not page.locator("#set-prompt").is_visible()
+    choose(page, "Model", str(text_to_image))
+    until(page, "#error", "--prompt: this pipeline needs one")
+    set_number(page, "#set-steps", 2)
+    page.fill("#set-prompt textarea, #set-prompt input", "a cat, at night")
+    until(page, "#calls", "1 picture, 3 network calls;")
+    page.click("#draw")
+    until(page, "#status", "1 picture in ")
+    assert page.locator("#strip img").is_visible()
+    sheet = downloaded(page, "#download", tmp_path / "sheet.png")
+    words = shlex.split(Image.open(sheet).text["command"])  # type: ignore[attr-defined]
+    assert words[words.index("--prompt") + 1] == "a cat, at night"
+
+    page.get_by_role("tab", name="Grid").click()
+    choose(page, "Rows: option", "prompt")
+    page.fill("#y-values textarea, #y-values input", '"a cat, at night",a dog')
+    set_number(page, "#seeds", 1)
+    page.click("#draw-grid")
+    until(page, "#grid-status", "6 cells. Network calls: 18, ")
+    grid = Image.open(downloaded(page, "#download-grid", tmp_path / "grid.png"))
+    assert "--y 'prompt=\"a cat, at night\",a dog'" in grid.text["command"]  # type: ignore[attr-defined]
+
+    # What this model alone takes is not asked of another, and is there again later.
+    choose(page, "Model", "digits")
+    page.wait_for_selector("#set-prompt", state="hidden")
+    page.get_by_role("tab", name="Draw").click()
+    until(page, "#calls", "8 pictures, 3 network calls for each")
+    assert page.inner_text("#error").strip() == ""
+    choose(page, "Model", str(text_to_image))
+    until(page, "#calls", "1 picture, 3 network calls;")
+
+    fresh = window()
+    fresh.get_by_role("tab", name="Load").click()
+    fresh.set_input_files("#drop input[type=file]", str(sheet))
+    fresh.wait_for_selector("#set-prompt")
+    fresh.get_by_role("tab", name="Copy").click()
+    fresh.locator("#command").filter(has_text="a cat, at night").wait_for()
+    assert fresh.inner_text("#command .cm-content").replace("\n", "") == shlex.join(words)
+
+
+def test_a_window_stops_each_of_its_own_works(window: Any) -> None:
+    page = window()
+    set_number(page, "#set-steps", 100)
+    set_number(page, "#set-number", 64)
+    until(page, "#calls", "64 pictures, 199 network calls for each")
+    page.click("#draw")
+    until(page, "#status", "of 199 network calls")
+    page.get_by_role("tab", name="Grid").click()
+    page.fill("#x-values textarea, #x-values input", "0,1")
+    page.fill("#y-values textarea, #y-values input", "2,3")
+    set_number(page, "#seeds", 1)
+    page.click("#draw-grid")
+    until(page, "#grid-status", "In line")
+    page.get_by_role("tab", name="Draw").click()
+    page.click("#stop")
+    until(page, "#status", "Stopped after ")
+    page.get_by_role("tab", name="Grid").click()
+    until(page, "#grid-status", "4 cells. ")
+
+
 def test_two_windows_do_not_mix(window: Any) -> None:
     one, other = window(), window()
     small(one)
@@ -162,7 +224,7 @@ def test_two_windows_do_not_mix(window: Any) -> None:
     # Both at once: each gets its own, and the word to stop reaches that window's work alone.
     set_number(other, "#set-steps", 100)
     set_number(other, "#set-number", 64)
-    until(other, "#calls", "199 network calls for each of 64")
+    until(other, "#calls", "64 pictures, 199 network calls for each")
     other.click("#draw")
     until(other, "#status", "of 199 network calls")
     one.click("#draw")
@@ -170,6 +232,23 @@ def test_two_windows_do_not_mix(window: Any) -> None:
     other.click("#stop")
     until(other, "#status", "Stopped after ")
     until(one, "#status", "3 pictures in ")
+
+
+def test_the_keyboard_passes_by_the_menus(window: Any) -> None:
+    page = window()
+    page.get_by_label("Model", exact=True).focus()
+    page.get_by_role("listbox").wait_for()
+    page.keyboard.press("Tab")
+    page.get_by_role("listbox").wait_for(state="detached")
+    page.get_by_label("Noise curve", exact=True).focus()
+    page.get_by_role("option", name="karras", exact=True).wait_for()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.get_by_role("listbox").wait_for(state="detached")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Timesteps"
+    assert page.get_by_label("Noise curve", exact=True).input_value() == "karras"
 
 
 def test_the_history_gives_settings_back(window: Any) -> None:
@@ -180,7 +259,7 @@ def test_the_history_gives_settings_back(window: Any) -> None:
     set_number(page, "#set-steps", 6)
     until(page, "#calls", "11 network calls")
     page.locator("#history button:has(img)").first.click()
-    until(page, "#calls", "7 network calls for each of 3 pictures")
+    until(page, "#calls", "3 pictures, 7 network calls for each")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])

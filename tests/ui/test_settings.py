@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli
 from kdpm2.cli.drawing import Held, drawn
 from kdpm2.ui import exported
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import START, WrongSettingError, of_command, settings
+from kdpm2.ui.settings import START, WrongSettingError, of_command
 
 PAGES: list[dict[str, Any]] = [
     {},
@@ -34,10 +35,10 @@ def models() -> Models:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_comes_back_from_its_command(page: dict[str, Any], models: Models) -> None:
-    plan = models.plan(settings(START | page))
-    said, own = of_command(shlex.split(exported.command(plan)))
+    plan = models.plan(START | page)
+    said, own = of_command(shlex.split(exported.command(plan)), models.named)
     assert not own
-    again = models.plan(settings(said))
+    again = models.plan(said)
     assert again.given == plan.given
     assert again.pictures == plan.pictures
     assert np.array_equal(again.scheduler.table.stage_sigmas, plan.scheduler.table.stage_sigmas)
@@ -46,7 +47,7 @@ def test_the_page_comes_back_from_its_command(page: dict[str, Any], models: Mode
 
 @pytest.mark.parametrize("page", PAGES[1:5])
 def test_what_is_copied_draws_the_same(page: dict[str, Any], models: Models) -> None:
-    plan = models.plan(settings(START | {"steps": 3} | page | {"number": 2}))
+    plan = models.plan(START | {"steps": 3} | page | {"number": 2})
     pipe = Held().pipeline(plan)
     images = [each.image for batch in drawn(pipe, plan, plan.pictures, bars=False) for each in batch]
     names: dict[str, Any] = {}
@@ -59,8 +60,9 @@ def test_what_is_copied_draws_the_same(page: dict[str, Any], models: Models) -> 
     assert np.array_equal(loaded.table.up, plan.scheduler.table.up)
 
 
-def test_a_grid_comes_back_from_its_command() -> None:
-    said, own = of_command(shlex.split("kdpm2 grid --x eta=0,1 --y steps=5,8 --seeds 3 --seed 7 --labels 3 --eta 0.5"))
+def test_a_grid_comes_back_from_its_command(models: Models) -> None:
+    command = "kdpm2 grid --x eta=0,1 --y steps=5,8 --seeds 3 --seed 7 --labels 3 --eta 0.5"
+    said, own = of_command(shlex.split(command), models.named)
     assert own == {"--x": "eta=0,1", "--y": "steps=5,8", "--seeds": "3"}
     assert (said["seed"], said["labels"], said["number"], said["eta"]) == (7, "3", 3, 0.5)
 
@@ -71,25 +73,65 @@ def test_a_grid_comes_back_from_its_command() -> None:
         ({"eta": 2.0}, "eta must be a number from 0 to 1, got 2"),
         ({"labels": "3,12"}, "--labels: each must be from 0 to 9, or any, got '12'"),
         ({"labels": "x"}, "--labels: must be whole numbers separated by commas"),
-        ({"number": 65}, "must be a whole number from 1 to 64, got '65'"),
-        ({"number": None}, "must be a whole number from 1 to 64, got '0'"),
+        ({"number": 101}, "pictures: must be a whole number from 1 to 100, got '101'"),
+        ({"number": None}, "pictures: must be a whole number from 1 to 100, got '0'"),
         ({"others": "--etta 1"}, "No such option"),
         ({"others": '--rho "5'}, "other options: No closing quotation"),
         ({"others": "--pipeline /etc"}, "/etc is not among the models of this page: start kdpm2 ui --pipeline /etc"),
-        ({"prompt": "a cat"}, "--prompt: this pipeline takes none"),
+        ({"others": "--set etta=1"}, "--set: the ancestral sampler has no option etta: did you mean 'eta'?"),
+        ({"others": "--prompt cat"}, "--prompt: this pipeline takes none"),
         ({"sampler": "discrete", "others": "--eta 1"}, "the discrete sampler has no option eta"),
     ],
 )
 def test_wrong_settings_are_named(page: dict[str, Any], message: str, models: Models) -> None:
     with pytest.raises(WrongSettingError) as error:
-        models.plan(settings(START | page))
+        models.plan(START | page)
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("words", ["", "ls /", "kdpm2 schedule --steps 3", "kdpm2 sample --etta 3", "kdpm2"])
-def test_other_commands_are_no_settings(words: str) -> None:
+def test_a_model_with_settings_of_its_own(unconditional: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chosen"
+    shutil.copytree(unconditional, folder)
+    scheduler = KDPM2AncestralDiscreteScheduler(eta=0.5, s_noise=1.01, discard_next_to_last_sigma=True)
+    scheduler.save_pretrained(folder / "scheduler")
+    models = Models([str(folder)])
+    said, _ = of_command(["kdpm2", "sample", "--pipeline", str(folder)], models.named)
+    assert (said["eta"], said["s_noise"], said["discard_next_to_last_sigma"]) == (0.5, 1.01, True)
+    for eta, discarded in ((0.5, True), (1, False)):
+        page = said | {"eta": eta, "discard_next_to_last_sigma": discarded}
+        plan = models.plan(page)
+        assert plan.scheduler.config.eta == eta
+        assert plan.scheduler.config.discard_next_to_last_sigma == discarded
+        again, _ = of_command(shlex.split(exported.command(plan)), models.named)
+        assert (again["eta"], again["discard_next_to_last_sigma"]) == (eta, discarded)
+
+
+def test_what_another_model_takes_stays_on_the_page(text_to_image: Path) -> None:
+    models = Models([str(text_to_image)])
+    page = START | {"prompt": "a cat", "labels": "3", "number": 1}
+    assert "prompt" not in models.plan(page).called
+    plan = models.plan(page | {"pipeline": str(text_to_image)})
+    assert plan.called["prompt"] == "a cat"
+    assert plan.pictures[0].label is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "ls /",
+        "kdpm2 schedule --steps 3",
+        "kdpm2 sample --etta 3",
+        "kdpm2",
+        "kdpm2 sample --number x",
+        "kdpm2 sample --number 200",
+        "kdpm2 grid --x eta=0,1 --seeds x",
+        "kdpm2 sample --pipeline /etc",
+    ],
+)
+def test_other_commands_are_no_settings(words: str, models: Models) -> None:
     with pytest.raises(WrongSettingError):
-        of_command(shlex.split(words))
+        of_command(shlex.split(words), models.named)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +173,7 @@ def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_the_levels_are_drawn_in_the_colour_of_the_page(models: Models, tmp_path: Path) -> None:
     from kdpm2.ui import levels
 
-    table = models.plan(settings(START)).scheduler.table
+    table = models.plan(START).scheduler.table
     drawing = levels.drawn([("now", table), ("before", table)])
     assert drawing.startswith('<svg role="img"')
     assert "currentColor" in drawing

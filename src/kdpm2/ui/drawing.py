@@ -1,5 +1,6 @@
 """The buttons that draw: pictures as they appear, and grids cell by cell."""
 
+import textwrap
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 from PIL import Image
 
-from kdpm2.cli.asked import Asked
 from kdpm2.cli.drawing import Held, drawn
 from kdpm2.cli.grid import words as grid_words
 from kdpm2.cli.grid.axis import Axis, axis
@@ -24,7 +24,7 @@ from kdpm2.ui import files, words
 from kdpm2.ui.estimates import Strip
 from kdpm2.ui.layout import NO_AXIS, Shown
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import WrongSettingError, in_words, settings
+from kdpm2.ui.settings import WrongSettingError, count, in_words
 from kdpm2.ui.work import Stopped, Worker
 
 Update = dict[Any, Any]
@@ -44,11 +44,11 @@ class _News(NamedTuple):
 
 
 def draw(
-    worker: Worker, models: Models, shown: Shown, said: Mapping[str, Any], past: list[Past], session: str
+    worker: Worker, models: Models, shown: Shown, said: Mapping[str, Any], past: list[Past], name: str
 ) -> Iterator[tuple[Update, list[Past]]]:
     """Pictures of the settings, with each step's estimates on the way."""
     try:
-        plan = models.plan(settings(said))
+        plan = models.plan(said)
     except WrongSettingError as error:
         yield _ready(shown) | {shown.error: words.error(str(error)), shown.status: ""}, past
         return
@@ -56,7 +56,7 @@ def draw(
     pictures: list[Drawn] = []
     ended: Update = {}
     try:
-        for news in worker.streamed(session, _drawing(plan)):
+        for news in worker.streamed(name, _drawing(plan)):
             pictures, seen = [*pictures, *news.pictures], news.calls
             line = words.progress(news.calls, calls, "network calls", time.perf_counter() - started)
             update = {shown.status: line} | (
@@ -76,8 +76,9 @@ def draw(
         )
         return
     sheet, singles = files.sheet(plan, pictures), files.singles(plan, pictures)
-    how_many = f"Stopped: {len(pictures)} of {len(plan.pictures)}" if held_back else f"{len(pictures)}"
-    line = f"{how_many} pictures in {lasting(seconds)}, {plan.stages} network calls for each"
+    wanted = words.counted(len(plan.pictures), "picture")
+    how_many = f"Stopped: {len(pictures)} of {wanted}" if len(pictures) < len(plan.pictures) else wanted
+    line = f"{how_many} in {lasting(seconds)}, {words.cost(plan.stages, len(plan.pictures))}"
     past = [Past(str(sheet), f"{_caption(plan)}, {lasting(seconds)}"), *past][:40]
     yield (
         ended
@@ -130,9 +131,9 @@ def _drawing(plan: Plan) -> Callable[[Held, Callable[[_News | None], None]], Non
 
 
 def _caption(plan: Plan) -> str:
-    names = ("steps", "eta", "s_churn", "sigmas", "seed")
+    names = ("steps", "eta", "s_churn", "sigmas", "seed", "prompt")
     said = [f"{name} {getattr(plan.given[name], 'value', plan.given[name])}" for name in names if name in plan.given]
-    return ", ".join(said)
+    return textwrap.shorten(", ".join(said), 120, placeholder=" ...")
 
 
 def draw_grid(
@@ -140,12 +141,12 @@ def draw_grid(
     models: Models,
     shown: Shown,
     said: Mapping[str, Any],
-    axes: tuple[str, str, str, str, float],
-    session: str,
+    axes: tuple[str, str, str, str, float | None],
+    name: str,
 ) -> Iterator[Update]:
     """The grid, with one more cell each time."""
     try:
-        grid = _grid(models, settings(said).asked, *axes)
+        grid = _grid(models, said, *axes)
     except WrongSettingError as error:
         yield _grid_ready(shown) | {shown.grid_status: words.error(str(error))}
         return
@@ -153,8 +154,8 @@ def draw_grid(
     ended: Update = {}
     held_back, last = False, 0.0
     try:
-        for name, cell in worker.streamed(session, _drawing_grid(grid)):
-            done[name] = cell
+        for of, cell in worker.streamed(name, _drawing_grid(grid)):
+            done[of] = cell
             line = words.progress(len(done), len(grid.cells), "cells", time.perf_counter() - started)
             update: Update = {shown.grid_status: line}
             if time.perf_counter() - last > 0.5:  # a picture a cell would be more than one can see
@@ -170,22 +171,23 @@ def draw_grid(
         yield ended | {shown.grid_status: words.told("Stopped." if held_back else "")}
         return
     path = str(files.kept(picture(grid, done), "grid.png", grid_words.chunks(grid, total(grid, done))))
-    how_many = f"Stopped: {len(done)} of {len(grid.cells)}" if held_back else f"{len(done)}"
+    wanted = words.counted(len(grid.cells), "cell")
+    how_many = f"Stopped: {len(done)} of {wanted}" if len(done) < len(grid.cells) else wanted
     yield ended | {
-        shown.grid_status: words.told(f"{how_many} cells. {total(grid, done)}"),
+        shown.grid_status: words.told(f"{how_many}. {total(grid, done)}"),
         shown.grid: gr.update(value=path, visible=True),
         shown.download_grid: gr.update(value=path, interactive=True),
     }
 
 
-def _grid(models: Models, asked: Asked, x: str, x_values: str, y: str, y_values: str, seeds: float) -> Grid:
+def _grid(
+    models: Models, said: Mapping[str, Any], x: str, x_values: str, y: str, y_values: str, seeds: float | None
+) -> Grid:
+    asked, in_cell = models.settings(said).asked, count("pictures in each cell", seeds)
     try:
         columns: Axis = axis("--x", f"{x}={x_values}")
         rows = None if y == NO_AXIS else axis("--y", f"{y}={y_values}")
-        count = int(seeds or 0)
-        if not 1 <= count <= 64:
-            raise WrongSettingError(f"pictures in each cell: must be from 1 to 64, got {count}")
-        return grid_of(asked, columns, rows, count, lambda option, name: models.named(name))
+        return grid_of(asked, columns, rows, in_cell, lambda option, name: models.named(name))
     except Refusal as error:
         raise in_words(error) from error
 

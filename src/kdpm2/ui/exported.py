@@ -28,20 +28,24 @@ def python(plan: Plan) -> str:
         if not (_is_off(value) and _is_off(plan.model.config.get(name)))
     )
     seeds = [picture.seed for picture in plan.pictures]
-    imports, loaded = [f"from kdpm2 import {cls}"], f"pipe = DiffusionPipeline.from_pretrained({plan.model.name!r})"
+    imports = [f"from kdpm2 import {cls}", "from kdpm2.noise import generator_of"]
+    weights = "" if plan.dtype is None else f"torch.{plan.dtype}"
+    put = f"pipe.scheduler = {cls}.from_config(pipe.scheduler.config{changed})"
     if plan.model.name is None:
-        imports, loaded = [f"from kdpm2 import {cls}, zoo"], "pipe = zoo.digits()"
-    elif plan.model.on_pixels:
-        imports += ["from kdpm2.zoo.pixels import PixelPipeline"]
-    if plan.model.name is not None:
-        imports = ["from diffusers import DiffusionPipeline", *imports]
+        imports[0] += ", zoo"
+        made = ["pipe = zoo.digits()" + (weights and f".to({weights})"), put]
+    else:
+        imports.insert(0, "from diffusers import DiffusionPipeline")
+        of_weights = weights and f", torch_dtype={weights}"
+        made = [f"pipe = DiffusionPipeline.from_pretrained({plan.model.name!r}{of_weights})", put]
+        if plan.model.on_pixels:
+            imports.append("from kdpm2.zoo.pixels import PixelPipeline")
+            made.append("pipe = PixelPipeline(**pipe.components)")
     lines = [
+        *(["import torch"] if weights else []),
         *imports,
-        "from kdpm2.noise import generator_of",
         "",
-        loaded,
-        f"pipe.scheduler = {cls}.from_config(pipe.scheduler.config{changed})",
-        *(["pipe = PixelPipeline(**pipe.components)"] * (plan.model.name is not None and plan.model.on_pixels)),
+        *made,
         f"seeds = range({seeds[0]}, {seeds[-1] + 1})",
         "pipe.scheduler.seed(list(seeds))",
         "generators = [generator_of(seed) for seed in seeds]",

@@ -8,7 +8,7 @@ import gradio as gr
 from kdpm2.cli.asked import drawing_options
 from kdpm2.curves import SIGMA_CURVES
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
-from kdpm2.ui.settings import OWN, START
+from kdpm2.ui.settings import MOST_PICTURES, OWN, START
 
 NO_AXIS = "none"
 _TEXT: dict[str, Any] = {"lines": 1, "max_lines": 20, "wrap_lines": True, "show_line_numbers": False}
@@ -52,7 +52,7 @@ def widgets(models: list[str]) -> dict[str, Any]:
     """The settings, by the names of `kdpm2.ui.settings.WIDGETS`."""
     made: dict[str, Any] = {}
     made["pipeline"] = gr.Dropdown(models, value=START["pipeline"], label="Model", visible=len(models) > 1)
-    made["labels"] = gr.Textbox(START["labels"], label="Labels", info="Digits in turn, as in 3,1,any. Empty: 0 to 9")
+    made["labels"] = gr.Textbox(START["labels"], label="Labels", info="Classes in turn, as in 3,1,any")
     made["prompt"] = gr.Textbox("", label="Prompt", visible=False)
     made["negative_prompt"] = gr.Textbox("", label="Negative prompt", visible=False)
     made["sampler"] = gr.Radio(
@@ -67,7 +67,9 @@ def widgets(models: list[str]) -> dict[str, Any]:
     made["discard_next_to_last_sigma"] = gr.Checkbox(False, label="Leave out the sigma before the last")
     with gr.Row():
         made["seed"] = gr.Number(0, label="First seed", precision=0, minimum=0, min_width=90)
-        made["number"] = gr.Number(8, label="Pictures", precision=0, minimum=1, maximum=64, min_width=90)
+        made["number"] = gr.Number(
+            START["number"], label="Pictures", precision=0, minimum=1, maximum=MOST_PICTURES, min_width=90
+        )
         made["guidance_scale"] = gr.Number(1, label="Guidance", minimum=0, maximum=100, min_width=90)
     with gr.Accordion("More options", open=False):
         made["s_noise"] = gr.Slider(0.9, 1.1, 1, step=0.005, label="s_noise", info="Scale of the noise of steps")
@@ -157,14 +159,17 @@ def _draw_tab(made: dict[str, Any]) -> None:
 
 def _grid_tab(made: dict[str, Any]) -> None:
     names = [name for name in drawing_options() if name not in _NOT_AXES]
+    own = {"allow_custom_value": True}  # the other options of the scheduler
     gr.Markdown("The same seeds side by side. The settings say what all cells share; values stand between commas.")
     with gr.Row():
-        made["x"] = gr.Dropdown(names, value="eta", label="Columns: option", elem_id="x")
+        made["x"] = gr.Dropdown(names, value="eta", label="Columns: option", elem_id="x", **own)
         made["x_values"] = gr.Textbox("0,0.5,1", label="Columns: values", elem_id="x-values")
     with gr.Row():
-        made["y"] = gr.Dropdown([NO_AXIS, *names], value="steps", label="Rows: option", elem_id="y")
+        made["y"] = gr.Dropdown([NO_AXIS, *names], value="steps", label="Rows: option", elem_id="y", **own)
         made["y_values"] = gr.Textbox("5,8,12", label="Rows: values", elem_id="y-values")
-    made["seeds"] = gr.Number(4, label="Pictures in each cell", precision=0, minimum=1, maximum=64, elem_id="seeds")
+    made["seeds"] = gr.Number(
+        4, label="Pictures in each cell", precision=0, minimum=1, maximum=MOST_PICTURES, elem_id="seeds"
+    )
     with gr.Row():
         made["draw_grid"] = gr.Button("Draw the grid", variant="primary", elem_id="draw-grid")
         made["stop_grid"] = gr.Button("Stop", elem_id="stop-grid", interactive=False)

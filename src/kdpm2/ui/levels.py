@@ -25,7 +25,7 @@ def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
     axes = figure.subplots()
     for (name, table), color in zip(tables, _COLORS, strict=False):
         calls, starts = range(1, len(table) + 1), table.starts_step
-        axes.plot(calls, table.stage_sigmas, color=color, alpha=0.35, linewidth=1.5)
+        axes.plot(calls, table.stage_sigmas, color=color, alpha=0.5, linewidth=1.5)
         for chosen, marker, what in ((starts, "o", "sigma"), (~starts, "x", "midpoint")):
             at = [stage for stage in range(len(table)) if chosen[stage]]
             shown = table.stage_sigmas[at]
@@ -39,7 +39,7 @@ def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
                     at_ends,
                     marker,
                     color=color,
-                    alpha=0.45,
+                    alpha=0.75,
                     markersize=5,
                     label=_label(name, what),
                 )

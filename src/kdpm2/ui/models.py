@@ -1,11 +1,12 @@
 """The models that the page offers: the built-in digits, and those that the command names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kdpm2.cli.loading import Model, describe, digits
 from kdpm2.cli.options import Refusal
 from kdpm2.cli.plan import Plan, planned
-from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words
+from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words, settings
 
 
 class Models:
@@ -30,10 +31,14 @@ class Models:
             raise WrongSettingError(f"{name} is not among the models of this page: start kdpm2 ui --pipeline {name}")
         return model
 
-    def plan(self, settings: Settings) -> Plan:
+    def settings(self, said: Mapping[str, Any]) -> Settings:
+        """What the values of the page's settings ask for; a `WrongSettingError` for what the command does not take."""
+        return settings(said, self.named(said["pipeline"]))
+
+    def plan(self, said: Mapping[str, Any]) -> Plan:
         """The plan of the page's settings; a `WrongSettingError` for what cannot be drawn."""
-        self.named(settings.asked.get("pipeline"))
+        asked, number = self.settings(said)
         try:
-            return planned(settings.asked, settings.number, lambda option, name: self.named(name))
+            return planned(asked, number, lambda option, name: self.named(name))
         except Refusal as error:
             raise in_words(error) from error

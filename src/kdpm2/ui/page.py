@@ -6,12 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from kdpm2.cli.loading import Model
 from kdpm2.cli.plan import Plan
 from kdpm2.ui import drawing, exported, files, levels, words
 from kdpm2.ui.layout import NO_AXIS, Shown, shown, widgets
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import DIGITS, START, WIDGETS, WrongSettingError, of_command, settings
+from kdpm2.ui.settings import DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
 from kdpm2.ui.work import Worker
 
 _NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "hidden"}
@@ -49,10 +48,10 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
 
     def follow(pinned: dict[str, Any] | None, *values: Any) -> dict[Any, Any]:
         try:
-            plan = models.plan(settings(_said(values)))
+            plan = models.plan(_said(values))
             tables = [("now" if pinned else "", plan.table)]
             if pinned:
-                tables.append(("before", models.plan(settings(pinned)).table))
+                tables.append(("before", models.plan(pinned).table))
         except WrongSettingError as error:
             return {see.error: words.error(str(error))}
         return {
@@ -82,7 +81,7 @@ def _levels(blocks: gr.Blocks, models: Models, set_: dict[str, Any], see: Shown,
 
 def _summary(plan: Plan) -> str:
     count = len(plan.pictures)
-    calls = f"{plan.stages} network calls for each of {count} pictures"
+    calls = f"{words.counted(count, 'picture')}, {words.cost(plan.stages, count)}"
     if plan.table is None:
         return f"{calls}; the noise levels follow the size of the image, and are known when it is drawn"
     return f"{calls}; sigma from {plan.table.sigmas[0]:.4g} to {plan.table.sigmas[-1]:.4g}"
@@ -90,65 +89,70 @@ def _summary(plan: Plan) -> str:
 
 def _visible(models: Models, set_: dict[str, Any]) -> None:
     """A setting that has no effect is not shown."""
+    choices = [set_["pipeline"], set_["sampler"]]
 
-    def of_model(name: str) -> list[Any]:
-        model: Model = models.named(name)
-        prompts = "prompt" in model.accepted
-        return [
-            gr.update(visible=model.classes is not None),
-            gr.update(visible=prompts),
-            gr.update(visible=prompts and "negative_prompt" in model.accepted),
-        ]
+    def of_choices(name: str, sampler: str) -> dict[Any, Any]:
+        return {set_[one]: gr.update(visible=has) for one, has in has_effect(models.named(name), sampler).items()}
 
-    def chosen(name: str) -> list[Any]:
+    def chosen(name: str) -> dict[Any, Any]:
         model = models.named(name)
-        labels = START["labels"] if name == DIGITS else ""
-        guidance = 1 if model.on_pixels else None
-        return [labels, guidance, 8 if model.on_pixels else 1]
+        said = own(model) | {
+            "labels": START["labels"] if name == DIGITS else "",
+            "guidance_scale": START["guidance_scale"] if model.on_pixels else None,
+            "number": START["number"] if model.on_pixels else 1,
+        }
+        return {set_[one]: value for one, value in said.items()}
 
-    set_["pipeline"].change(
-        of_model, set_["pipeline"], [set_["labels"], set_["prompt"], set_["negative_prompt"]], **_QUICK
-    )
-    set_["pipeline"].input(chosen, set_["pipeline"], [set_["labels"], set_["guidance_scale"], set_["number"]], **_QUICK)
-    set_["sampler"].change(
-        lambda name: [gr.update(visible=name == "ancestral"), gr.update(visible=name == "discrete")],
-        set_["sampler"],
-        [set_["eta"], set_["s_churn"]],
-        **_QUICK,
-    )
+    names = has_effect(models.named(DIGITS), START["sampler"])
+    gr.on([each.change for each in choices], of_choices, choices, [set_[name] for name in names], **_QUICK)
+    set_["pipeline"].input(chosen, set_["pipeline"], _inputs(set_), **_QUICK)
 
 
 def _draws(blocks: gr.Blocks, worker: Worker, models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
     """The buttons that draw and stop."""
 
     def draw(request: gr.Request, held: list[Any], *values: Any) -> Iterator[dict[Any, Any]]:
-        session = str(request.session_hash)
-        for update, after in drawing.draw(worker, models, see, _said(values), held, session):
+        for update, after in drawing.draw(worker, models, see, _said(values), held, _work(request, see.draw)):
             yield update | {past: after}
 
     def draw_grid(request: gr.Request, *values: Any) -> Iterator[dict[Any, Any]]:
         axes, said = values[:5], _said(values[5:])
-        yield from drawing.draw_grid(worker, models, see, said, axes, str(request.session_hash))
-
-    def begin(request: gr.Request) -> tuple[Any, Any, str]:
-        worker.begin(str(request.session_hash))
-        return gr.update(interactive=False), gr.update(interactive=True), words.told("In line, or loading the model.")
-
-    def stop(request: gr.Request) -> None:
-        worker.stop(str(request.session_hash))
+        yield from drawing.draw_grid(worker, models, see, said, axes, _work(request, see.draw_grid))
 
     drawn = [see.error, see.draw, see.stop, see.status, see.strip, see.sheet, see.download, see.download_singles]
-    see.draw.click(begin, None, [see.draw, see.stop, see.status], queue=False, **_QUICK).then(
+    _begins(worker, see.draw, see.stop, see.status).then(
         draw, [past, *_inputs(set_)], [*drawn, see.history, past], **_NETWORK
     )
     grid = [see.error, see.draw_grid, see.stop_grid, see.grid_status, see.grid, see.download_grid]
     axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
-    see.draw_grid.click(begin, None, [see.draw_grid, see.stop_grid, see.grid_status], queue=False, **_QUICK).then(
+    _begins(worker, see.draw_grid, see.stop_grid, see.grid_status).then(
         draw_grid, [*axes, *_inputs(set_)], grid, **_NETWORK
     )
-    see.stop.click(stop, None, None, queue=False, **_QUICK)
-    see.stop_grid.click(stop, None, None, queue=False, **_QUICK)
-    blocks.unload(stop)
+
+    def gone(request: gr.Request) -> None:
+        for button in (see.draw, see.draw_grid):
+            worker.stop(_work(request, button))
+
+    blocks.unload(gone)
+
+
+def _work(request: gr.Request, button: Any) -> str:
+    """What a button of a window has begun."""
+    return f"{button.elem_id} of {request.session_hash}"
+
+
+def _begins(worker: Worker, button: Any, stopping: Any, status: Any) -> Any:
+    """The event of a button that begins work, which another one stops."""
+
+    def begin(request: gr.Request) -> tuple[Any, Any, str]:
+        worker.begin(_work(request, button))
+        return gr.update(interactive=False), gr.update(interactive=True), words.told("In line, or loading the model.")
+
+    def stop(request: gr.Request) -> None:
+        worker.stop(_work(request, button))
+
+    stopping.click(stop, None, None, queue=False, **_QUICK)
+    return button.click(begin, None, [button, stopping, status], queue=False, **_QUICK)
 
 
 def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> None:
@@ -157,19 +161,14 @@ def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> No
 
     def restored(path: str) -> dict[Any, Any]:
         try:
-            said, grid = of_command(files.words_in(Path(path)))
-            name = said["pipeline"]
-            if name not in models.names:
-                said["pipeline"] = DIGITS
-                raise WrongSettingError(f"it was made with {name}: start kdpm2 ui --pipeline {name} to have it here")
+            said, grid = of_command(files.words_in(Path(path)), models.named)
         except WrongSettingError as error:
             return {see.error: words.error(str(error))}
         updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {see.error: ""}
         if "--x" in grid:
             x, _, x_values = grid["--x"].partition("=")
             y, _, y_values = grid.get("--y", NO_AXIS).partition("=")
-            count = int(grid.get("--seeds", "4"))
-            updates |= dict(zip(axes, (x, x_values, y, y_values, count), strict=True))
+            updates |= dict(zip(axes, (x, x_values, y, y_values, said["number"]), strict=True))
         return updates
 
     def dropped(path: str | None) -> dict[Any, Any]:

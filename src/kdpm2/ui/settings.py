@@ -1,16 +1,19 @@
 """The settings of the page, to and from what the command line says."""
 
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdpm2.cli import values
 from kdpm2.cli.asked import Asked, read
+from kdpm2.cli.loading import Model
 from kdpm2.cli.options import Refusal, as_arguments, flattened
 
 OWN = "model's own"
 DIGITS = "digits"
-_MOST = 64
+MOST_PICTURES = 100
+"""That are drawn at once, or stand in a cell of a grid."""
 
 WIDGETS = (
     "pipeline",
@@ -51,11 +54,8 @@ START: dict[str, Any] = {
     "others": "",
 }
 
-_LEFT_OUT = {("pipeline", DIGITS), ("eta", 1.0), ("s_churn", 0.0), ("s_noise", 1.0)}
-"""What goes without saying."""
-
-_OF_SAMPLER = {"eta": "ancestral", "s_churn": "discrete"}
-"""Options that only one of the samplers has; they are on the page with that one alone."""
+_OF_MODEL = ("eta", "s_churn", "s_noise", "discard_next_to_last_sigma")
+"""What the page says in full, and a model's configuration may say too."""
 
 
 class Settings(NamedTuple):
@@ -69,25 +69,51 @@ class WrongSettingError(ValueError):
     """A setting that cannot be, in words for the page."""
 
 
+def own(model: Model) -> dict[str, Any]:
+    """The values of settings that leave a model's configuration as it is."""
+    said = {name: model.config.get(name) for name in _OF_MODEL}
+    return {name: START[name] if value is None else value for name, value in said.items()}
+
+
+def has_effect(model: Model, sampler: str) -> dict[str, bool]:
+    """The settings that not every model and sampler has, and whether these have them."""
+    prompts = "prompt" in model.accepted
+    return {
+        "labels": model.classes is not None,
+        "prompt": prompts,
+        "negative_prompt": prompts and "negative_prompt" in model.accepted,
+        "eta": sampler == "ancestral",
+        "s_churn": sampler == "discrete",
+    }
+
+
+def count(name: str, value: Any) -> int:
+    """A number of pictures; `WrongSettingError` for one that cannot be."""
+    try:
+        return values.whole(1, MOST_PICTURES)(str(value or 0))
+    except Refusal as error:
+        raise WrongSettingError(f"{name}: {in_words(error)}") from error
+
+
 def in_words(error: Any) -> WrongSettingError:
     """What an error of the command says, without its first words."""
     text: str = error.format_message().removeprefix("Invalid value for ").removeprefix("Invalid value: ")
-    return WrongSettingError(text.replace("'--", "--").replace("':", ":"))
+    return WrongSettingError(re.sub(r"^'(--[\w-]+)':", r"\1:", text))
 
 
-def settings(said: Mapping[str, Any]) -> Settings:
+def settings(said: Mapping[str, Any], model: Model) -> Settings:
     """What the values of `WIDGETS` say; `WrongSettingError` for what the command does not take."""
-    arguments: list[str] = []
+    without_saying = own(model) | {"pipeline": DIGITS}
+    without_effect = {name for name, has in has_effect(model, said["sampler"]).items() if not has}
+    asked: dict[str, Any] = {}
     for name, value in said.items():
-        if name in ("number", "others") or _OF_SAMPLER.get(name, said["sampler"]) != said["sampler"]:
+        if name in ("number", "others") or name in without_effect or value in (None, "", OWN):
             continue
-        if value is None or value is False or value in ("", OWN) or (name, value) in _LEFT_OUT:
-            continue
-        option = f"--{name.replace('_', '-')}"
-        whole = isinstance(value, float) and value.is_integer()
-        arguments.append(option if value is True else f"{option}={int(value) if whole else value}")
+        if name not in without_saying or value != without_saying[name]:
+            asked[name] = int(value) if isinstance(value, float) and value.is_integer() else value
+    arguments = [f"{option}={value}" if value else option for option, value in as_arguments(asked)]
+    number = count("pictures", said["number"])
     try:
-        number = values.whole(1, _MOST)(str(int(said["number"] or 0)))
         return Settings(read([*arguments, *shlex.split(said["others"] or "")]), number)
     except Refusal as error:
         raise in_words(error) from error
@@ -95,21 +121,26 @@ def settings(said: Mapping[str, Any]) -> Settings:
         raise WrongSettingError(f"other options: {error}") from error
 
 
-def of_command(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def of_command(words: Sequence[str], named: Callable[[str | None], Model]) -> tuple[dict[str, Any], dict[str, str]]:
     """What the page has to say for the words of a `kdpm2 sample` or `kdpm2 grid`, and the options of a grid alone.
 
+    Args:
+        words: Those of the command.
+        named: Gives the model of a name.
+
     Raises:
-        WrongSettingError: If they are another command, or none.
+        WrongSettingError: If they are another command, or none, or need a model that the page does not have.
     """
     if list(words[:1]) != ["kdpm2"] or words[1:2] not in (["sample"], ["grid"]):
         raise WrongSettingError("no command of kdpm2 that draws pictures")
-    rest, own = _without(words[2:], ("--number", "--x", "--y", "--seeds"))
+    rest, of_grid = _without(words[2:], ("--number", "--x", "--y", "--seeds"))
     try:
         asked = read([word for word in rest if word != "--annotate"])
     except Refusal as error:
         raise in_words(error) from error
-    said = START | {"labels": "", "eta": 1.0, "guidance_scale": None}
-    said |= {"steps": 25, "number": int(own.pop("--number", own.get("--seeds", "1")))}
+    said = START | own(named(asked.get("pipeline")))
+    said |= {"labels": "", "guidance_scale": None, "steps": 25}
+    said["number"] = count("pictures", of_grid.pop("--number", of_grid.get("--seeds", "1")))
     others: Asked = {}
     for name, value in asked.items():
         if name in ("device", "batch"):
@@ -121,9 +152,8 @@ def of_command(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
             others[name] = flattened(value) if isinstance(value, values.Numbers) else value
     if "at_sigmas" in others or "at_timesteps" in others:
         said["steps"] = None
-    said["number"] = max(1, min(said["number"], _MOST))
     said["others"] = shlex.join(word for pair in as_arguments(others) for word in pair if word)
-    return said, own
+    return said, of_grid
 
 
 def _without(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, str]]:

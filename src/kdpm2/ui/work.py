@@ -25,28 +25,28 @@ class Worker:
         self._held, self._lock = Held(), threading.Lock()
         self._stops: dict[str, threading.Event] = {}
 
-    def begin(self, session: str) -> None:
-        """Have the next work of a session be one that can be stopped from now on, also while it is in line."""
-        self._stops[session] = threading.Event()
+    def begin(self, name: str) -> None:
+        """Have the next work of a name be one that can be stopped from now on, also while it is in line."""
+        self._stops[name] = threading.Event()
 
-    def stop(self, session: str) -> None:
-        """Stop the work of a session, if there is some."""
-        stop = self._stops.get(session)
+    def stop(self, name: str) -> None:
+        """Stop the work of a name, if there is some."""
+        stop = self._stops.get(name)
         if stop is not None:
             stop.set()
 
-    def streamed(self, session: str, work: Callable[[Held, Callable[[T | None], None]], None]) -> Iterator[T]:
+    def streamed(self, name: str, work: Callable[[Held, Callable[[T | None], None]], None]) -> Iterator[T]:
         """What work tells, as it tells it.
 
         Args:
-            session: Whose work it is.
+            name: What the work is stopped by.
             work: Called with what holds models, and with a function that it is to call often, with news or None. That
-                raises `Stopped` once the session is to stop, or its window is gone.
+                raises `Stopped` once the work is to stop, or its window is gone.
 
         Raises:
             Exception: What the work raises, `Stopped` too.
         """
-        stop, news = self._stops.setdefault(session, threading.Event()), queue.Queue[tuple[str, Any]]()
+        stop, news = self._stops.setdefault(name, threading.Event()), queue.Queue[tuple[str, Any]]()
 
         def tell(what: T | None) -> None:
             if stop.is_set():
@@ -76,5 +76,5 @@ class Worker:
         finally:
             stop.set()
             thread.join()
-            if self._stops.get(session) is stop:
-                del self._stops[session]
+            if self._stops.get(name) is stop:
+                del self._stops[name]

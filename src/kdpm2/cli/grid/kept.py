@@ -95,9 +95,11 @@ class Kept:
             file = self._file(cell, picture)
             if contact_sheet.command_in(file) != said.command(said.of_one(cell.plan.given, picture)):
                 return None
-            with Image.open(file, formats=["PNG"]) as image:
-                image.load()
-                images.append(image.copy())
+            try:
+                with Image.open(file, formats=["PNG"]) as image:
+                    images.append(image.copy())
+            except (OSError, SyntaxError):  # what Pillow raises for a file that was cut off
+                return None
         took = self._cells[cell.name]
         return Done(images, took["seconds"], int(took["calls"]))
 

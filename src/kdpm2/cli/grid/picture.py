@@ -12,8 +12,10 @@ from kdpm2.cli.grid.kept import Done
 
 LARGEST_SIDE = 16_384
 _GAP = 2  # between the pictures of a cell
+_WIDEST_BESIDE = 200  # pixels of text at which it is broken, where pictures are smaller
 _PAD = 8  # around a cell, and along the edges
 _INK, _FAINT = "black", "#555555"
+_LONGEST_CAPTION = "59 min 59 s, 199 calls"
 
 
 def total(grid: Grid, done: Mapping[str, Done]) -> str:
@@ -37,14 +39,15 @@ def picture(grid: Grid, done: Mapping[str, Done]) -> Image.Image:
     letters = _Letters(max(12, min(32, block.width // 22)))
     headings = [grid.x.heading(column) for column in range(grid.columns)]
     beside = [] if grid.y is None else [grid.y.heading(row) for row in range(grid.rows)]
-    left = max((letters.width(text) for text in beside), default=0)
-    left = min(left, max(block.width, 120))
-    cell_width = max(block.width, min(letters.width("0.00 s, 00 calls"), 160)) + _PAD
+    left = min(max(map(letters.width, beside), default=0), max(block.width, _WIDEST_BESIDE))
+    cell_width = max(block.width, letters.width(_LONGEST_CAPTION)) + _PAD
     across = left + _PAD + grid.columns * cell_width + _PAD
     heads = [letters.lines(text, cell_width - _PAD) for text in headings]
     top = letters.lines(words.shared(grid), across - 2 * _PAD)
     above = _PAD + letters.height(len(top)) + _PAD + letters.height(max(map(len, heads))) + _PAD // 2
-    cell_height = block.height + letters.height(1) + _PAD
+    rows = [letters.lines(text, left) for text in beside]
+    beside_height = letters.height(max(map(len, rows), default=0))
+    cell_height = max(block.height + letters.height(1), beside_height) + _PAD
     foot = letters.lines(_legend(grid, done), across - 2 * _PAD)
     height = above + grid.rows * cell_height + letters.height(len(foot)) + _PAD
     sheet = Image.new("RGB", (across, height), "white")
@@ -53,8 +56,7 @@ def picture(grid: Grid, done: Mapping[str, Done]) -> Image.Image:
     for column, head in enumerate(heads):
         place = left + _PAD + column * cell_width + _PAD // 2
         letters.write(pen, (place, above - _PAD // 2 - letters.height(len(head))), head)
-    for row, text in enumerate(beside):
-        lines = letters.lines(text, left)
+    for row, lines in enumerate(rows):
         middle = above + row * cell_height + max(0, block.height - letters.height(len(lines))) // 2
         letters.write(pen, (_PAD, middle), lines)
     for cell in grid.cells:
