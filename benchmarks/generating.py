@@ -6,8 +6,9 @@ The same rows of the digits model, of 4 to 40 steps, in one process with one thr
   which is all that a pipeline can batch;
 - *generate*: `kdpm2.generate` with the local engine and the same batch size, with writing its files.
 
-With `--mixed-eta`, rows differ in eta too, and the plain loop has to draw nearly each of them alone. `--ray` adds a run
-on Ray with one actor. `--memory` measures the largest memory of the driver instead, with fewer and with more rows.
+With `--mixed-eta`, rows differ in eta too, and the plain loop has to draw nearly each of them alone. `--ways` says what
+is run: plain, local, and ray, a run on Ray with one actor. `--memory` measures the largest memory of the driver
+instead, with fewer and more rows.
 """
 
 import argparse
@@ -66,8 +67,8 @@ def seconds(call: Any) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - own
 
 
-def compare(count: int, batch: int, rows_per_file: int, mixed_eta: bool, with_ray: bool) -> None:
-    """Print rows a second of each way, and how many times the plain loop's that is."""
+def compare(count: int, batch: int, rows_per_file: int, mixed_eta: bool, wanted: Sequence[str]) -> None:
+    """Print rows a second of each way, and how many times the first one's that is."""
     from kdpm2.generate import Cluster, generate
 
     given = list(rows(count, mixed_eta))
@@ -89,11 +90,13 @@ def compare(count: int, batch: int, rows_per_file: int, mixed_eta: bool, with_ra
                 )
             )
 
-        ways = {"plain loop": lambda: plain(given, batch, folder / "plain"), "generate": lambda: generated("local")}
-        if with_ray:
-            ways["generate on Ray, 1 actor"] = lambda: generated("ray")
+        ways = {
+            "plain": ("plain loop", lambda: plain(given, batch, folder / "plain")),
+            "local": ("generate", lambda: generated("local")),
+            "ray": ("generate on Ray, 1 actor", lambda: generated("ray")),
+        }
         first: tuple[float, float] | None = None
-        for way, call in ways.items():
+        for way, call in map(ways.__getitem__, wanted):
             wall, own = seconds(call)
             first = first or (wall, own)
             print(
@@ -132,7 +135,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rows-per-file", type=int, default=500)
     parser.add_argument("--mixed-eta", action="store_true")
-    parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--ways", nargs="+", choices=["plain", "local", "ray"], default=["plain", "local"])
     parser.add_argument("--memory", type=int, nargs="*", metavar="ROWS")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -143,7 +146,7 @@ def main() -> None:
     elif asked.memory is not None:
         memory(asked.memory or [1000, 20_000])
     else:
-        compare(asked.rows, asked.batch, asked.rows_per_file, asked.mixed_eta, asked.ray)
+        compare(asked.rows, asked.batch, asked.rows_per_file, asked.mixed_eta, asked.ways)
 
 
 if __name__ == "__main__":

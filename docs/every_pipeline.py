@@ -1,14 +1,14 @@
 """Every pipeline of diffusers with our schedulers: the table of the page on clients.
 
-`python docs/every_pipeline.py outcomes CHECKOUT OUT.json` with a checkout of diffusers, of the installed version or near
-it. The small components and inputs are those of diffusers' own pipeline tests. Tokenizers and text encoders that these
-would download are replaced: the words of a prompt count, whatever their numbers. Each pipeline runs with its own
+`python docs/every_pipeline.py outcomes CHECKOUT OUT.json` with a checkout of diffusers, of the installed version or
+near it. The small components and inputs are those of diffusers' own pipeline tests. Tokenizers and text encoders that
+these would download are replaced: the words of a prompt count, whatever their numbers. Each pipeline runs with its own
 scheduler, with diffusers' KDPM2 and with ours, made by `from_config`, ancestral and not. What comes of that is one of
 OUTCOMES.
 
 `python docs/every_pipeline.py limit CHECKOUT OUT.json` is for flow models, which diffusers' KDPM2 does not know. The
-pipeline's own scheduler (Euler) makes a picture in FINE steps. Ours without noise, and its own, make it in COARSE steps.
-Both get nearer to the fine picture as they take more steps, if they follow the same equation.
+pipeline's own scheduler, which is Euler's, makes a picture in FINE steps. Ours without noise, and its own, make it in
+COARSE steps. Both get nearer to the fine picture as they take more steps, if they follow the same equation.
 """
 
 import importlib

@@ -360,13 +360,7 @@ def test_the_pack_says_which_kdpm2_it_needs() -> None:
 
 
 ON_COMFYUI = pytest.mark.skipif(CHECKOUT is None, reason=f"{real_comfyui.VARIABLE} names no checkout of ComfyUI")
-WHERE_IT_IS_def test_a_flow_has_no_churn_and_says_so(pack: Any, caplog: pytest.LogCaptureFixture) -> None:
-    options: dict[str, Any] = {"flow": True, "eta": 0.0}
-    assert torch.equal(sampled(pack, FLOW_SIGMAS, s_churn=1.0, **options), sampled(pack, FLOW_SIGMAS, **options))
-    assert caplog.messages == ["kdpm2: s_churn=1 is left out, because EDM's churn is not defined for a flow model"]
-
-
-WRONG: dict[str, tuple[bool, list[float], float, bool]] = {
+WHERE_IT_IS_WRONG: dict[str, tuple[bool, list[float], float, bool]] = {
     "all noise of a step is new": (False, [0.9, 0.3], 4.0, False),
     "the same in a flow": (True, [0.9, 0.3], 4.0, True),
     "levels that rise": (False, [0.3, 0.9], 1.0, False),
