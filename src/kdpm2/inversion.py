@@ -34,8 +34,9 @@ def invert(
 ) -> torch.Tensor:
     """The samples at the first noise level from which DPM2 without fresh noise draws `x`.
 
-    `kdpm2.sample(denoiser, invert(denoiser, x, sigmas), sigmas, eta=0)` returns `x` again, but for the error of the
-    steps. With guidance the error is larger, since the equation is then stiffer: invert without it.
+    `kdpm2.sample(denoiser, invert(denoiser, x, sigmas), sigmas[:-1], eta=0)`, where the last of `sigmas` is 0, returns
+    `x` again, but for the error of the steps. A last step to 0 would denoise it once more. With guidance the error is
+    larger, since the equation is then stiffer: invert without it.
 
     Args:
         denoiser: As in `kdpm2.sample`.

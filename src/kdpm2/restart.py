@@ -18,7 +18,7 @@ import numpy as np
 
 from kdpm2 import _check, curves
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.spacing import Steps, ToldSteps
+from kdpm2.spacing import RaisedSteps, Steps, ToldSteps
 
 _MOST = 1000
 
@@ -120,4 +120,4 @@ def restarted(schedule: NoiseSchedule, steps: Steps, restarts: Any) -> Steps:
             raised.append(down[:-1])
             timesteps.append(schedule.timestep(down[:-1]))
             sigmas.append(down[1:])
-    return Steps(*map(np.concatenate, (sigmas, timesteps, raised)))
+    return RaisedSteps.of(*map(np.concatenate, (sigmas, timesteps, raised)))

@@ -27,18 +27,15 @@ CURVE_NAMES = tuple(SIGMA_CURVES)
 
 
 class Steps(NamedTuple):
-    """Where N steps start and end.
-
-    Attributes:
-        sigmas: Shape (N+1,): where the steps start, and the end.
-        timesteps: Shape (N,): those of the starts.
-        raised: Shape (N,): where the steps start, if fresh noise takes some up from `sigmas`, where the step before
-            ended. None if it takes up none.
-    """
+    """Where N steps start and end: `sigmas` (N+1,), whose last is the end, and `timesteps` (N,) of the starts."""
 
     sigmas: Floats
     timesteps: Floats
-    raised: Floats | None = None
+
+    @property
+    def starts(self) -> Floats:
+        """Shape (N,): the noise levels at which the steps start."""
+        return self.sigmas[:-1]
 
     def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
         """The model's timesteps at noise levels between the starts."""
@@ -53,6 +50,24 @@ class ToldSteps(Steps):
         starts = self.sigmas[: len(self.timesteps)]
         moved = self.timesteps - schedule.timestep(starts)
         return schedule.timestep(sigma) + np.interp(sigma, starts[::-1], moved[::-1])
+
+
+class RaisedSteps(Steps):
+    """Steps some of which start above `sigmas`, where the step before ended: fresh noise takes the samples up there."""
+
+    _starts: Floats
+
+    @classmethod
+    def of(cls, sigmas: Floats, timesteps: Floats, starts: Floats) -> "RaisedSteps":
+        """Steps from `starts` (N,) to `sigmas[1:]`."""
+        made = cls(sigmas, timesteps)
+        made._starts = starts
+        return made
+
+    @property
+    def starts(self) -> Floats:
+        """Shape (N,): the noise levels at which the steps start."""
+        return self._starts
 
 
 class _Curved(NamedTuple):

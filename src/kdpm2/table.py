@@ -229,7 +229,7 @@ def dpm2(
         ValueError: If an argument is out of range, or contradicts another.
     """
     arrived, following = steps.sigmas[:-1], steps.sigmas[1:]
-    unchurned = arrived if steps.raised is None else steps.raised
+    unchurned = steps.starts
     coordinates = schedule.coordinates
     sigma = coordinates.churned(unchurned, _gamma(unchurned, churn))
     fresh, scale = (by_step(*each, unchurned, LARGEST_SCALE) for each in (("eta", eta), ("s_noise", s_noise)))
