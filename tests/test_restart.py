@@ -91,10 +91,16 @@ def test_schedulers_and_sample_make_the_same(scheduler_class: Any) -> None:
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a number": (lambda: KDPM2DiscreteScheduler(restarts=3), "restarts must be a list of intervals or None, got 3"),  # type: ignore[arg-type]
-    "one interval": (lambda: KDPM2DiscreteScheduler(restarts=[0.2, 0.7]), "each of restarts must be a mapping or a list"),
+    "one interval": (
+        lambda: KDPM2DiscreteScheduler(restarts=[0.2, 0.7]),
+        "each of restarts must be a mapping or a list",
+    ),
     "a slip": (lambda: KDPM2DiscreteScheduler(restarts=[{"sigma_mni": 1}]), "each of restarts must have the keys"),
     "no end": (lambda: KDPM2DiscreteScheduler(restarts=[{"sigma_min": 1}]), "must have sigma_min and sigma_max"),
-    "upside down": (lambda: KDPM2DiscreteScheduler(restarts=[[2, 1]]), "sigma_max of restarts must be above sigma_min=2"),
+    "upside down": (
+        lambda: KDPM2DiscreteScheduler(restarts=[[2, 1]]),
+        "sigma_max of restarts must be above sigma_min=2",
+    ),
     "never": (lambda: KDPM2DiscreteScheduler(restarts=[[1, 2, 3, 0]]), "times of restarts must be an integer from 1"),
     "above a flow": (
         lambda: restart.restarted(FLOW, steps(FLOW, 4), [[0.5, 2]]),

@@ -69,7 +69,9 @@ class Coloured(Shaped):
         if not space:
             return gaussian_like(like, self.generators)
         amplitude = _amplitude(tuple(like.shape[i] for i in space), self.parameter).to(like.device, like.dtype)
-        return torch.fft.ifftn(torch.fft.fftn(gaussian_like(like, self.generators), dim=space) * amplitude, dim=space).real
+        return torch.fft.ifftn(
+            torch.fft.fftn(gaussian_like(like, self.generators), dim=space) * amplitude, dim=space
+        ).real
 
 
 class Pyramid(Shaped):

@@ -55,6 +55,8 @@ class Stoppable(Noising):
         anchor = None if held is None else Anchor(held, shared=True)
         noise = None
         if said is not None:
-            noise = kind_named(state_dict["kind"]).of_state(said, torch.empty(0, device="cpu") if held is None else held)
+            noise = kind_named(state_dict["kind"]).of_state(
+                said, torch.empty(0, device="cpu") if held is None else held
+            )
         self._begin_at, self._seeds = begin, seeds
         self._run = self._run._replace(stage=stage, anchor=anchor, noise=noise)
