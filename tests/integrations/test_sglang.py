@@ -7,7 +7,6 @@ from abc import ABC
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import diffusers
 import pytest
 import torch
 
@@ -15,9 +14,12 @@ import kdpm2
 from tests.integrations.checkouts import INTEGRATIONS, loaded, run
 
 FLOW = {"num_train_timesteps": 1000, "shift": 3.0, "_diffusers_version": "0.29.0"}  # of Stable Diffusion 3
-WAN = dict(diffusers.UniPCMultistepScheduler(
-    prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0
-).config)  # fmt: skip
+# A part of Wan's: of UniPCMultistepScheduler, in a version that knows flows.
+WAN = {
+    "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "solver_order": 2,
+    "prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 5.0, "final_sigmas_type": "zero",
+    "timestep_spacing": "linspace", "_class_name": "UniPCMultistepScheduler", "_diffusers_version": "0.33.0",
+}  # fmt: skip
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"}
 
 
