@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a path": (
         lambda: KDPM2AncestralDiscreteScheduler(restarts=[TWICE], noise="brownian").set_timesteps(20),
-        "noise must be another kind with restarts or churn",
+        "noise must be another kind with restarts",
     ),
     "upwards": (
         lambda: KDPM2DiscreteScheduler(restarts=[TWICE], invert=True).set_timesteps(5),

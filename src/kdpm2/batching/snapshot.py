@@ -114,7 +114,7 @@ def _check_tensors(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.
         "conditions": ((2, stages), solver._working),
         "step": ((stages,), torch.int64),
     }
-    if solver._noise == "gaussian":
+    if solver._kind_of_noise.drawn_on:
         size = len(torch.Generator(device="cpu").get_state())
         expected["generators"] = ((len(said), size), torch.uint8)
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}

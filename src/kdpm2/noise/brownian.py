@@ -35,11 +35,9 @@ class OnPath(Noise):
 
     @classmethod
     def check(cls, table: StageTable) -> None:
-        """Noise levels must be as far apart as a path is known, and noise must belong to steps down."""
-        if len(table) and np.any(table.stage_sigmas[table.first_stage] > table.sigmas[:-1] * (1 + 1e-9)):
-            raise ValueError(
-                "noise must be another kind with restarts or churn, whose noise is no change of a path, got 'brownian'"
-            )
+        """Noise levels must be as far apart as a path is known, and fall where there is noise."""
+        if np.any(table.up > 0) and np.any(np.diff(table.sigmas) > 0):
+            raise ValueError("noise must be another kind with restarts, which go along a path twice, got 'brownian'")
         same = (table.up > 0) & (np.diff(table.sigmas.round(_DIGITS)) == 0)
         if same.any():
             raise ValueError(
