@@ -89,6 +89,7 @@ gpu-wheels: .venv/installed
 # Every picture of the documentation. What `make batching` measured is drawn again, and not measured.
 pictures: .venv/installed
 	$(BIN)/python -m docs.pictures
+	$(BIN)/python -m docs.option_pictures
 	$(BIN)/python -m docs.batching_picture
 	$(BIN)/python -m docs.page_pictures
 

@@ -245,10 +245,6 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: sampling.sample(lambda x, sigma: x[:, :1], start(), SIGMAS),
         r"the model must return a tensor with the shape of x, \(3, 4\), got one of shape \(3, 1\)",
     ),
-    "churn": (
-        lambda: sampling.sample_dpm_2(kdpm2.zoo.gaussian(1, 4, flow=True), start(), FLOW_SIGMAS, s_churn=1.0),
-        "s_churn must be 0 for a flow model",
-    ),
     "contradiction": (
         lambda: sampling.sample(network_for("flow")[0], start(), FLOW_SIGMAS, flow=False),
         "flow must be None or True for this denoiser",

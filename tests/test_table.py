@@ -269,11 +269,3 @@ def test_a_step_without_churn_keeps_the_timestep_it_was_given() -> None:
 def test_a_wrong_churn_is_refused(churn: table.Churn, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(5, 0.0, churn=churn)
-
-
-def test_flows_have_no_churn() -> None:
-    steps = spacing.steps(FLOW, 4)
-    with pytest.raises(ValueError, match=r"s_churn must be 0 for a flow model, .* got 0\.5"):
-        table.dpm2(FLOW, steps, "flow_prediction", churn=table.Churn(0.5))
-    none = table.dpm2(FLOW, steps, "flow_prediction", churn=table.Churn())
-    np.testing.assert_array_equal(none.rows, table.dpm2(FLOW, steps, "flow_prediction").rows)

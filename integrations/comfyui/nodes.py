@@ -50,7 +50,7 @@ class Kdpm2Sampler(io.ComfyNode):
                     "s_churn",
                     default=0.0,
                     **number,
-                    tooltip="Noise added before steps (EDM's churn), in all. Not for flow models.",
+                    tooltip="Noise added before steps (EDM's churn), in all.",
                 ),
                 io.Float.Input(
                     "s_tmin", default=0.0, **(number | {"max": _LARGEST_SIGMA}), tooltip="Smallest sigma with churn."

@@ -13,10 +13,9 @@ Where ComfyUI's own functions go wrong, these give what the mathematics asks for
   result is not a number. Here the noise is added.
 - Where noise levels rise, it takes the network's guess for the next sample. Here such a step adds no noise.
 - Levels after a first 0 make it divide by 0. Here the run is over at the first.
-- `sample_dpm_2` adds the noise of churn to a flow's samples and leaves their data as it is. Here a flow has no churn.
+- `sample_dpm_2` adds the noise of churn to a flow's samples and leaves their data as it is. Here the data shrink.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,7 +75,7 @@ def sample_kdpm2_ancestral(
         eta: Stochasticity, at least 0: 0 is deterministic, 1 ancestral.
         s_noise: Scale of all noise, at least 0.
         noise_sampler: A function of sigma and the next sigma that returns noise like `x`; None for that of `noise`.
-        s_churn: How much noise the run adds to go up before it goes down, at least 0. A flow has none.
+        s_churn: How much noise the run adds to go up before it goes down, at least 0.
         s_tmin: Smallest sigma at which a step is churned.
         s_tmax: Largest such sigma.
         noise: One of `noise.NOISES`.
@@ -93,9 +92,6 @@ def sample_kdpm2_ancestral(
     flow = isinstance(model_sampling, comfy.model_sampling.CONST)
     denoiser = Denoiser(model, SigmaConditioned(flow), "sample")
     levels = _levels(sigmas, flow)
-    if flow and s_churn:
-        logging.warning("kdpm2: s_churn=%g is left out, because EDM's churn is not defined for a flow model", s_churn)
-        s_churn = 0.0
     s_noise = s_noise * float(getattr(model_sampling, "noise_scale", 1.0))
     table = asked_for(denoiser.schedule, levels, "sample", eta, s_noise, Churn(s_churn, s_tmin, s_tmax))
     if not len(table):
@@ -144,4 +140,4 @@ def _churned(x: torch.Tensor, table: StageTable, source: Source) -> torch.Tensor
     """The samples with the noise of the first step's churn; that of others is in the rows before them."""
     if not table.initial_noise:
         return x
-    return update.noised(x, source.draw(0, x), torch.tensor(table.initial_noise, dtype=torch.float64))
+    return update.begun(table, x, source.draw(0, x))

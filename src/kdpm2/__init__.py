@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
     from kdpm2 import (
         batching,
+        by_step,
         curves,
         denoiser,
         generate,
         graph,
+        inversion,
         loop,
         noise,
         noise_schedule,
         philox,
         prediction,
+        restart,
         sampling,
         schedulers,
         spacing,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
         zoo,
     )
     from kdpm2.denoiser import Denoiser, guided
+    from kdpm2.inversion import invert
     from kdpm2.of_pipeline import denoiser_of
     from kdpm2.sampling import sample
     from kdpm2.schedulers import (
@@ -50,17 +54,21 @@ __all__ = [
     "KDPM2DiscreteSchedulerOutput",
     "Tuned",
     "batching",
+    "by_step",
     "curves",
     "denoiser",
     "denoiser_of",
     "generate",
     "graph",
     "guided",
+    "inversion",
+    "invert",
     "loop",
     "noise",
     "noise_schedule",
     "philox",
     "prediction",
+    "restart",
     "sample",
     "sampling",
     "schedulers",
@@ -77,6 +85,7 @@ _HOMES = {
     "Denoiser": "kdpm2.denoiser",
     "denoiser_of": "kdpm2.of_pipeline",
     "guided": "kdpm2.denoiser",
+    "invert": "kdpm2.inversion",
     "sample": "kdpm2.sampling",
     "tune": "kdpm2.tuning",
     "Tuned": "kdpm2.tuning",

@@ -1,12 +1,17 @@
 r"""Curves from the largest sigma of a run to the smallest, N values each (u runs from 0 to 1).
 
-===============  ===========================================================================================
-karras           :math:`(\sigma_{max}^{1/\rho} + u\,(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho}))^\rho`, ρ = 7
-exponential      evenly spaced in log σ
-polyexponential  :math:`\log\sigma = \log\sigma_{min} + (1-u)^\rho \log(\sigma_{max}/\sigma_{min})`, ρ = 1
-beta             :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`, F the Beta(0.6, 0.6) distribution
-lu               evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
-===============  ===========================================================================================
+================  ===========================================================================================
+karras            :math:`(\sigma_{max}^{1/\rho} + u\,(\sigma_{min}^{1/\rho}-\sigma_{max}^{1/\rho}))^\rho`, ρ = 7
+exponential       evenly spaced in log σ
+polyexponential   :math:`\log\sigma = \log\sigma_{min} + (1-u)^\rho \log(\sigma_{max}/\sigma_{min})`, ρ = 1
+beta              :math:`\sigma_{min} + (\sigma_{max}-\sigma_{min})\,F^{-1}(1-u)`, F the Beta(0.6, 0.6) distribution
+lu                evenly spaced in :math:`\lambda = \log(\alpha/\sigma)`, half the log signal-to-noise ratio
+kl_optimal        evenly spaced in the angle :math:`\arctan(\sigma/\alpha)`; the cosine schedule is the same
+cosine            another name of kl_optimal
+laplace           λ at even quantiles of the Laplace distribution of scale 0.5 around 0, cut off at the two ends
+linear_quadratic  down to 0: N/2 steps of equal length to :math:`0.975\,\sigma_{max}`, then a parabola
+bong_tangent      down to 0: two arctangents that meet at :math:`\sigma_{max}/2`; for flows
+================  ===========================================================================================
 
 Some noise levels are not a curve between two ends but a table, found by optimisation for one model. For other numbers
 of steps a table is interpolated linearly in log σ. Align Your Steps has tables of eleven values, for three models.
@@ -21,7 +26,11 @@ References:
     | exponential and polyexponential: Katherine Crowson's https://github.com/crowsonkb/k-diffusion
     | Beta Sampling is All You Need (Lee et al., 2024): https://arxiv.org/abs/2407.12173
     | DPM-Solver (Lu et al., 2022), section 3.4, for uniform λ: https://arxiv.org/abs/2206.00927
-    | Align Your Steps (Sabour et al., 2024): https://arxiv.org/abs/2404.14507
+    | Align Your Steps (Sabour et al., 2024): https://arxiv.org/abs/2404.14507, whose section 3 has kl_optimal
+    | Improved Noise Schedule for Diffusion Training (Hang et al., 2024), for cosine and laplace:
+      https://arxiv.org/abs/2407.03297
+    | linear_quadratic: https://github.com/genmoai/mochi, and https://github.com/comfyanonymous/ComfyUI
+    | bong_tangent: https://github.com/ClownsharkBatwing/RES4LYF
 """
 
 from collections.abc import Callable
@@ -34,6 +43,9 @@ from numpy.typing import NDArray
 from kdpm2 import _check
 
 Floats = NDArray[np.float64]
+
+
+_SHARE_OF_LINEAR = 0.025
 
 
 def _checked(sigma_max: float, sigma_min: float, count: int) -> tuple[float, float, int]:
@@ -95,6 +107,73 @@ def lu(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Fl
     return ratio / (1 + ratio) if flow else ratio
 
 
+def kl_optimal(sigma_max: float, sigma_min: float, count: int, flow: bool = False) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, evenly spaced in the angle of noise and signal.
+
+    The signal is 1-σ in a flow, and 1 in other models. If data have unit variance, this schedule has the smallest
+    Kullback-Leibler divergence. It is also the cosine schedule, cut off at the two ends.
+    """
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    ends = np.array([sigma_max, sigma_min])
+    angle = np.linspace(*np.arctan2(ends, 1 - ends if _check.flag("flow", flow) else 1), count)
+    levels = np.sin(angle) / (np.sin(angle) + np.cos(angle)) if flow else np.tan(angle)
+    levels[0], levels[-1] = sigma_max, sigma_min if count > 1 else sigma_max
+    return levels
+
+
+def laplace(
+    sigma_max: float, sigma_min: float, count: int, flow: bool = False, mu: float = 0.0, scale: float = 0.5
+) -> Floats:
+    """`count` sigmas from `sigma_max` down to `sigma_min`, with the most around log(σ/signal) = `mu`.
+
+    They are even quantiles of the Laplace distribution, cut off at the two ends. The signal is 1-σ in a flow, and 1 in
+    other models.
+    """
+    sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
+    mu, scale = _check.number("mu", mu, -100, 100), _check.number("scale", scale, 0.01, 100)
+    ends = np.array([sigma_max, sigma_min])
+    with np.errstate(divide="ignore"):  # pure noise of a flow has no finite ratio
+        top, bottom = (np.log(ends / (1 - ends) if _check.flag("flow", flow) else ends) - mu) / scale
+    # A share of the distribution above a point x is e^-x / 2; below 0, of that below it.
+    tails = np.array([np.exp(-abs(top)) / 2, np.exp(-abs(bottom)) / 2])
+    above, below = (1 - tails[0] if top < 0 else tails[0]), (1 - tails[1] if bottom < 0 else tails[1])
+    share = np.linspace(above, below, count)
+    with np.errstate(divide="ignore"):
+        quantile = np.where(share < 0.5, -np.log(2 * share), np.log(2 * (1 - share)))
+    ratio = np.exp(mu + scale * quantile)
+    levels = 1 / (1 + 1 / ratio) if flow else ratio
+    levels[0], levels[-1] = sigma_max, sigma_min if count > 1 else sigma_max
+    return np.asarray(levels)
+
+
+def linear_quadratic(sigma_max: float, count: int) -> Floats:
+    """The sigmas at which `count` steps from `sigma_max` to 0 start: half are short and equal, the others grow."""
+    high, count = _check.positive("sigma_max", sigma_max), _check.integer("count", count, 1, _check.MOST_STEPS + 1)
+    linear = count // 2
+    i = np.arange(count, dtype=np.float64)
+    if not linear:
+        return high * (1 - i)
+    slope, curved = _SHARE_OF_LINEAR / linear, count - linear
+    bend = (1 - _SHARE_OF_LINEAR - slope * curved) / curved**2
+    return high * (1 - slope * i - bend * np.maximum(i - linear, 0) ** 2)
+
+
+def bong_tangent(sigma_max: float, count: int) -> Floats:
+    """The sigmas at which `count` steps from `sigma_max` to 0 start, along two arctangents."""
+    high, count = _check.positive("sigma_max", sigma_max), _check.integer("count", count, 1, _check.MOST_STEPS + 1)
+    if count == 1:
+        return np.array([high])
+    total = count + 2
+    pivot = int(0.6 * total)
+    slope = 8 / total
+
+    def part(length: int, centre: int, start: float, end: float) -> Floats:
+        bends = -np.arctan(slope * (np.arange(length) - centre))
+        return end + (bends - bends[-1]) * (start - end) / (bends[0] - bends[-1])
+
+    return high * np.concatenate([part(pivot, pivot, 1, 0.5)[:-1], part(total - pivot, 0, 0.5, 0)])[:count]
+
+
 def through(knots: NDArray[np.float64] | list[float], count: int) -> Floats:
     """The sigmas at which `count` steps start along a table of noise levels. The last level of the table is the end.
 
@@ -121,11 +200,13 @@ class Curve(NamedTuple):
     """A named curve.
 
     Attributes:
-        levels: The function that returns the sigmas. It takes (sigma_max, sigma_min, count, **options), or only
-            (count,) if the curve has no ends.
+        levels: The function that returns the sigmas. It takes (sigma_max, sigma_min, count, **options), without
+            sigma_min if the curve goes to 0, or only (count,) if it has no ends.
         takes: Which options it has: "rho", the exponent; "flow", whether samples are those of a flow.
         flag: The option of diffusers' schedulers that asks for it, if there is one.
         has_ends: Whether it joins two sigmas. A table does not.
+        to_zero: Whether it goes from its largest sigma to 0, where the run ends. It then has no smallest one.
+        flows_only: Whether its levels fit flows alone.
         whole_timesteps: Whether diffusers conditions the network on whole timesteps with it.
     """
 
@@ -133,6 +214,8 @@ class Curve(NamedTuple):
     takes: tuple[str, ...] = ()
     flag: str | None = None
     has_ends: bool = True
+    to_zero: bool = False
+    flows_only: bool = False
     whole_timesteps: bool = False
 
 
@@ -161,6 +244,11 @@ SIGMA_CURVES: dict[str, Curve] = {
     "beta": Curve(beta, flag="use_beta_sigmas"),
     "polyexponential": Curve(polyexponential, ("rho",), "use_polyexponential_sigmas"),
     "lu": Curve(lu, ("flow",), "use_lu_lambdas", whole_timesteps=True),
+    "kl_optimal": Curve(kl_optimal, ("flow",)),
+    "cosine": Curve(kl_optimal, ("flow",)),
+    "laplace": Curve(laplace, ("flow",)),
+    "linear_quadratic": Curve(linear_quadratic, to_zero=True),
+    "bong_tangent": Curve(bong_tangent, to_zero=True, flows_only=True),
     **{f"ays_{model}": table(knots) for model, knots in ALIGN_YOUR_STEPS.items()},
 }
 FLAGS = {curve.flag: name for name, curve in SIGMA_CURVES.items() if curve.flag is not None}

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check, curves, graph, loop, state, update
 from kdpm2._check_tensor import check_like, floating, kind_of, on_device
+from kdpm2.by_step import ByStep
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Run
-from kdpm2.noise import NOISES, Noise, Seeds, Source, checked_seeds
+from kdpm2.noise import Noise, Seeds, Source, checked_seeds, kind_named
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.table import LARGEST_SCALE, Churn, StageTable, asked_for
+from kdpm2.table import Churn, StageTable, asked_for
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
@@ -43,8 +44,8 @@ def sample(
     x: torch.Tensor | None,
     sigmas: Sigmas | StageTable,
     *,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
+    eta: ByStep = 1.0,
+    s_noise: ByStep = 1.0,
     seeds: Seeds = None,
     noise: str = "gaussian",
     conditioning: Mapping[str, Any] | None = None,
@@ -62,8 +63,9 @@ def sample(
             normal noise.
         sigmas: Shape (N+1,): the noise levels where the steps start, and the end, which is mostly 0. A single sigma
             makes no step. A `kdpm2.table.StageTable` may be given instead: any sampler, with its own eta and s_noise.
-        eta: How much of the noise is fresh, at least 0: 0 is deterministic, 1 ancestral.
-        s_noise: Scale of the noise, at least 0.
+        eta: How much of the noise is fresh, at least 0: 0 is deterministic, 1 ancestral. It may change on the way, as
+            `kdpm2.by_step` says.
+        s_noise: Scale of the noise, at least 0; likewise.
         seeds: Seeds of the noise: one for the batch, or one for each sample. With one for each, a sample does not
             depend on its neighbours. None for torch's global generator.
         noise: A name of `kdpm2.noise.NOISES`: "gaussian", "brownian" or "philox". With "brownian" the pictures of one
@@ -92,8 +94,6 @@ def sample(
     """
     model = _called(denoiser, flow, callback, "conditioning", conditioning)
     x = _check_samples(x if resume is None else _stopped_at(resume, noise))
-    eta = _check.number("eta", eta, 0, LARGEST_SCALE)
-    s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
     table = _table(model.schedule, sigmas, model.prediction_type, eta, s_noise)
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
@@ -102,7 +102,7 @@ def sample(
     if chosen == "graph" and callback is not None:
         raise ValueError("callback must be None with mode='graph', which calls nothing when it is played")
     disable = not _check.flag("progress", progress)
-    kind: type[Noise] = NOISES[_check.choice("noise", noise, NOISES)]
+    kind = kind_named(noise)
     kind.check(table)
     source = kind.of(seeds, table, x) if resume is None else kind.of_state(resume["noise"], x)
     if resume is not None:
@@ -121,8 +121,8 @@ def sample_dpm_2_ancestral(
     extra_args: Mapping[str, Any] | None = None,
     callback: Callback | None = None,
     disable: bool | None = None,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
+    eta: ByStep = 1.0,
+    s_noise: ByStep = 1.0,
     noise_sampler: Callable[[Any, Any], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """DPM2 with ancestral sampling, like k-diffusion's function of this name.
@@ -220,7 +220,7 @@ def sample_dpm_2(
         return torch.randn_like(x)
 
     if churned:
-        x = update.noised(x, draw(0), torch.tensor(table.initial_noise, dtype=torch.float64, device="cpu"))
+        x = update.begun(table, x, draw(0))
     source = _Called(draw, fresh=True)
     run = Run(table, denoiser, source, dict(extra_args or {}), callback, disable, draws_every_step=churned)
     return _made(loop.eager, run, x)
@@ -241,16 +241,20 @@ class _Called(Source):
 
 
 def _table(
-    schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: float, s_noise: float
+    schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: ByStep, s_noise: ByStep
 ) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
-    if isinstance(sigmas, StageTable) or type(schedule).__hash__ is None:  # what may change has no hash
+    numbers = isinstance(eta, (int, float)) and isinstance(s_noise, (int, float))
+    # What may change has no hash.
+    if isinstance(sigmas, StageTable) or type(schedule).__hash__ is None or not numbers:
         return asked_for(schedule, sigmas, prediction_type, eta, s_noise)
     return _kept_table(schedule, _check.numbers("sigmas", sigmas).tobytes(), prediction_type, eta, s_noise)
 
 
 @lru_cache(maxsize=16)
-def _kept_table(schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: float, s_noise: float) -> StageTable:
+def _kept_table(
+    schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: ByStep, s_noise: ByStep
+) -> StageTable:
     return asked_for(schedule, np.frombuffer(levels), prediction_type, eta, s_noise)
 
 

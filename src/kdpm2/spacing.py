@@ -32,6 +32,11 @@ class Steps(NamedTuple):
     sigmas: Floats
     timesteps: Floats
 
+    @property
+    def starts(self) -> Floats:
+        """Shape (N,): the noise levels at which the steps start."""
+        return self.sigmas[:-1]
+
     def timestep(self, schedule: NoiseSchedule, sigma: Floats) -> Floats:
         """The model's timesteps at noise levels between the starts."""
         return schedule.timestep(sigma)
@@ -45,6 +50,24 @@ class ToldSteps(Steps):
         starts = self.sigmas[: len(self.timesteps)]
         moved = self.timesteps - schedule.timestep(starts)
         return schedule.timestep(sigma) + np.interp(sigma, starts[::-1], moved[::-1])
+
+
+class RaisedSteps(Steps):
+    """Steps some of which start above `sigmas`, where the step before ended: fresh noise takes the samples up there."""
+
+    _starts: Floats
+
+    @classmethod
+    def of(cls, sigmas: Floats, timesteps: Floats, starts: Floats) -> "RaisedSteps":
+        """Steps from `starts` (N,) to `sigmas[1:]`."""
+        made = cls(sigmas, timesteps)
+        made._starts = starts
+        return made
+
+    @property
+    def starts(self) -> Floats:
+        """Shape (N,): the noise levels at which the steps start."""
+        return self._starts
 
 
 class _Curved(NamedTuple):
@@ -275,6 +298,15 @@ def given(schedule: NoiseSchedule, sigmas: Sequence[float] | NDArray[Any], may_r
     return Steps(levels, schedule.timestep(levels[:-1]))
 
 
+def inverted(schedule: NoiseSchedule, steps: Steps) -> Steps:
+    """The steps of a run, upwards: from its last level above 0 to its first, as a picture is taken back to noise."""
+    if isinstance(steps, ToldSteps):
+        raise ValueError("timesteps must be None with sigmas of one's own in a run that is inverted, got some")
+    levels = steps.sigmas if steps.sigmas[-1] else steps.sigmas[:-1]
+    starts = levels[:0:-1]
+    return Steps(levels[::-1], schedule.timestep(starts) if steps.sigmas[-1] else steps.timesteps[:0:-1])
+
+
 def _joined(schedule: NoiseSchedule, spaced: Floats, count: int, curved: _Curved) -> Floats:
     """The sigmas of a curve from the first of the spaced ones to the last, unless it has ends of its own."""
     name, curve, sigma_min, sigma_max, rho = curved
@@ -293,6 +325,10 @@ def _joined(schedule: NoiseSchedule, spaced: Floats, count: int, curved: _Curved
                 f"{name} sigmas must be at most {schedule.largest:g} for {schedule.named}, got {levels[0]:g}"
             )
         return levels
+    if curve.flows_only and not schedule.flow:
+        raise ValueError(f"sigma_curve must be another than {name!r}, which is for flows, for {schedule.named}")
+    if curve.to_zero and sigma_min is not None:
+        raise ValueError(f"sigma_min must be None for {name} sigmas, which go to 0, got {_check.shown(sigma_min)}")
     top = spaced[0] if sigma_max is None else _check.positive("sigma_max", sigma_max)
     bottom = spaced[-1] if sigma_min is None else _check.positive("sigma_min", sigma_min)
     if bottom > top or (bottom == top and not sigma_min is sigma_max is None):
@@ -300,9 +336,8 @@ def _joined(schedule: NoiseSchedule, spaced: Floats, count: int, curved: _Curved
     if top > schedule.largest:
         raise ValueError(f"sigma_max must be at most {schedule.largest:g} for {schedule.named}, got {top:g}")
     options = {"rho": rho, "flow": schedule.flow}
-    return curve.levels(
-        top, bottom, count, **{each: options[each] for each in curve.takes if options[each] is not None}
-    )
+    ends = (top,) if curve.to_zero else (top, bottom)
+    return curve.levels(*ends, count, **{each: options[each] for each in curve.takes if options[each] is not None})
 
 
 def _ending(sigmas: Floats, timesteps: Floats, final: float) -> Steps:

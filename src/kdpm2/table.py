@@ -13,8 +13,10 @@ ancestral one.
 A step that goes down to 0 has one stage, which returns the clean sample. The last step of most runs is one.
 
 Churn raises σ to :math:`\hat\sigma = \sigma(1+\gamma)` before a step, with :math:`\gamma = \min(s_{churn}/N, \sqrt2-1)`
-for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. The row before the step adds the noise for this. For the first
-step, the initial sample must include it. All noise is multiplied by :math:`s_{noise}`.
+for σ between :math:`s_{tmin}` and :math:`s_{tmax}`. Steps may also start above the level where the step before ends
+(`kdpm2.restart`). The row before the step adds the noise for this. For the first step, the initial sample must include
+it. All noise is multiplied by :math:`s_{noise}`. η and :math:`s_{noise}` may differ from step to step
+(`kdpm2.by_step`).
 
 Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is linear in what it reads:
 
@@ -35,12 +37,14 @@ References:
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
+from kdpm2.by_step import ByStep, by_step
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.spacing import Steps, given
 
@@ -98,6 +102,7 @@ class StageTable:
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
         start: Standard deviation of the noise that a run starts from, including the noise of churn.
         trained_up_to: The model's largest noise level; 0 if it has none.
+        initial_scale: What a sample is multiplied by where `initial_noise` is added; 1 but for flows.
     """
 
     sigmas: Floats
@@ -113,6 +118,7 @@ class StageTable:
     initial_noise: float
     start: float
     trained_up_to: float = 0.0
+    initial_scale: float = 1.0
 
     def __len__(self) -> int:
         """The number of stages."""
@@ -165,8 +171,8 @@ def asked_for(
     schedule: NoiseSchedule,
     sigmas: Any,
     prediction_type: str,
-    eta: float = 1.0,
-    s_noise: float = 1.0,
+    eta: ByStep = 1.0,
+    s_noise: ByStep = 1.0,
     churn: "Churn | None" = None,
 ) -> StageTable:
     """The sampler that a caller asks for.
@@ -188,14 +194,13 @@ def asked_for(
         UserWarning: If the sigmas rise and `eta` is not 0. No noise is added where they do.
     """
     if isinstance(sigmas, StageTable):
-        if (eta, s_noise) != (1.0, 1.0) or (churn is not None and churn.s_churn):
+        own = isinstance(eta, Real) and isinstance(s_noise, Real) and eta == s_noise == 1
+        if not own or (churn is not None and churn.s_churn):
             raise ValueError("eta and s_noise must be 1, and s_churn 0, with a table, which has its own")
         return sigmas
     steps = given(schedule, sigmas, may_rise=True)
-    if _check.number("eta", eta, 0, LARGEST_SCALE) and np.any(np.diff(steps.sigmas) > 0):
-        warnings.warn(
-            f"sigmas rise, and no noise is added where they do: eta={eta:g} is for the steps that fall", stacklevel=3
-        )
+    if np.any(by_step("eta", eta, steps.sigmas[:-1], LARGEST_SCALE)[np.diff(steps.sigmas) > 0]):
+        warnings.warn("sigmas rise, and no noise is added where they do: eta is for the steps that fall", stacklevel=3)
     return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
 
 
@@ -203,8 +208,8 @@ def dpm2(
     schedule: NoiseSchedule,
     steps: Steps,
     prediction_type: str = "epsilon",
-    eta: float = 1.0,
-    s_noise: float = 1.0,
+    eta: ByStep = 1.0,
+    s_noise: ByStep = 1.0,
     churn: Churn | None = None,
 ) -> StageTable:
     """The table of DPM2.
@@ -214,23 +219,27 @@ def dpm2(
         steps: Where the N steps start and end.
         prediction_type: What the network predicts; see `kdpm2.prediction`.
         eta: How much of the noise is fresh, from 0 to 1000: 0 is deterministic, 1 ancestral. Above 1, if two sigmas are
-            far apart, all noise of the sample is fresh. Such a step has one stage.
-        s_noise: Scale of all noise, from 0 to 1000.
+            far apart, all noise of the sample is fresh. Such a step has one stage. It may change on the way, as
+            `kdpm2.by_step` says.
+        s_noise: Scale of all noise, from 0 to 1000; likewise. That of a step counts for the noise that follows it.
         churn: EDM's churn; none if None.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or contradicts another.
     """
-    eta = _check.number("eta", eta, 0, LARGEST_SCALE)
-    s_noise = _check.number("s_noise", s_noise, 0, LARGEST_SCALE)
-    unchurned, following = steps.sigmas[:-1], steps.sigmas[1:]
-    sigma = unchurned * (1 + _gamma(schedule, unchurned, churn))
-    down, up, ratio = schedule.coordinates.split(sigma, following, eta)
+    arrived, following = steps.sigmas[:-1], steps.sigmas[1:]
+    unchurned = steps.starts
+    coordinates = schedule.coordinates
+    sigma = coordinates.churned(unchurned, _gamma(unchurned, churn))
+    fresh, scale = (by_step(*each, unchurned, LARGEST_SCALE) for each in (("eta", eta), ("s_noise", s_noise)))
+    down, up, ratio = coordinates.split(sigma, following, fresh)
     mid = np.sqrt(sigma * down)
-    churned_by = np.sqrt(sigma**2 - unchurned**2)
-    # What a step adds lasts until the next starts, where churn adds to it: one draw for both.
-    noise = s_noise * np.hypot(up, np.append(churned_by[1:], 0.0))
+    carry, added = coordinates.raised(arrived, sigma)
+    # What a step adds lasts until the next starts, where noise alone may raise the sample: one draw for both.
+    carried = np.append(carry[1:], 1.0)
+    noise = scale * np.hypot(up * carried, np.append(added[1:], 0.0))
+    ratio = ratio * carried
 
     has_midpoint = down > 0
     # Of two stages a step, first and second in turn, those that there are.
@@ -247,7 +256,7 @@ def dpm2(
     drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
     rows = partial(_rows, level, schedule.input_scale(level), p, q, drawn)
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
-    initial_noise = float(s_noise * churned_by[0]) if len(sigma) else 0.0
+    initial_scale, initial_noise = (float(carry[0]), float(scale[0] * added[0])) if len(sigma) else (1.0, 0.0)
     churned = sigma > unchurned
     timesteps = (
         np.where(churned, steps.timestep(schedule, sigma), steps.timesteps) if churned.any() else steps.timesteps
@@ -263,8 +272,9 @@ def dpm2(
         stage_timesteps=per_stage(timesteps, steps.timestep(schedule, np.where(has_midpoint, mid, sigma))),
         rows=rows(per_stage(sigma, sigma), target, factor, per_stage(zero, one)),
         entry_rows=rows(level, target, factor, np.zeros_like(level)),
+        initial_scale=initial_scale,
         initial_noise=initial_noise,
-        start=float(np.hypot(steps.sigmas[0], initial_noise)),
+        start=float(np.hypot(initial_scale * steps.sigmas[0], initial_noise)),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
 
@@ -368,7 +378,7 @@ def variance_preserving(table: StageTable) -> StageTable:
     divided = np.array([read, read, one, anchor, one, read, one]).T
     rows, entry_rows = (each * multiplied / divided for each in (table.rows, table.entry_rows))
     # What is given to the first stage stands at its level, churn included.
-    return replace(table, rows=rows, entry_rows=entry_rows, initial_noise=0.0, start=1.0)
+    return replace(table, rows=rows, entry_rows=entry_rows, initial_noise=0.0, initial_scale=1.0, start=1.0)
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
@@ -377,7 +387,7 @@ def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     return both
 
 
-def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Floats:
+def _gamma(sigma: Floats, churn: Churn | None) -> Floats:
     if churn is None:
         return np.zeros_like(sigma)
     if not isinstance(churn, Churn):
@@ -387,7 +397,5 @@ def _gamma(schedule: NoiseSchedule, sigma: Floats, churn: Churn | None) -> Float
     s_tmax = _check.number("s_tmax", churn.s_tmax, 0, np.inf)
     if s_tmin > s_tmax:
         raise ValueError(f"s_tmin must be at most s_tmax={s_tmax:g}, got {s_tmin:g}")
-    if s_churn and not schedule.coordinates.churns:
-        raise ValueError(f"s_churn must be 0 for a flow model, for which EDM's churn is not defined, got {s_churn:g}")
     within = (sigma >= s_tmin) & (sigma <= s_tmax)
     return np.where(within, min(s_churn / max(len(sigma), 1), _LARGEST_CHURN), 0.0)

@@ -3,22 +3,29 @@ r"""Where the steps of a run start: N of the trained timesteps, or of a flow's n
 A model of discrete timesteps has its timesteps spaced (T trained ones, N steps, i = 0 .. N-1 from the top), and their
 sigmas read off. A flow has its sigmas spaced, and then shifted towards noise:
 
-===========  =====================================================================  ===================================
-spacing      timestep                                                               sigma of a flow, before its shift
-===========  =====================================================================  ===================================
-linspace     :math:`(N-1-i)\,(T-1)/(N-1)`; one step starts at :math:`T-1`           evenly from 1 to the smallest
-leading      :math:`(N-1-i)\lfloor T/N \rfloor + \text{offset}`, with N at most T   none
-trailing     :math:`\mathrm{round}(T - i\,T/N) - 1`, with N at most T               :math:`1 - i/N`
-simple       :math:`T - 1 - \lfloor i\,T/N \rfloor`, with N at most T               :math:`1-\lfloor i\,T/N\rfloor/T`
-sgm_uniform  :math:`(1 - i/N)\,(T-1)`                                               the first N of N+1 linspace ones
-===========  =====================================================================  ===================================
+============  =====================================================================  ===================================
+spacing       timestep                                                               sigma of a flow, before its shift
+============  =====================================================================  ===================================
+linspace      :math:`(N-1-i)\,(T-1)/(N-1)`; one step starts at :math:`T-1`           evenly from 1 to the smallest
+leading       :math:`(N-1-i)\lfloor T/N \rfloor + \text{offset}`, with N at most T   none
+trailing      :math:`\mathrm{round}(T - i\,T/N) - 1`, with N at most T               :math:`1 - i/N`
+simple        :math:`T - 1 - \lfloor i\,T/N \rfloor`, with N at most T               :math:`1-\lfloor i\,T/N\rfloor/T`
+sgm_uniform   :math:`(1 - i/N)\,(T-1)`                                               the first N of N+1 linspace ones
+ddim_uniform  leading, with an offset of 1                                           (timestep + 1) / T
+beta57        :math:`\mathrm{round}(F^{-1}(1-i/N)\,(T-1))`, F that of Beta(.5, .7)   (timestep + 1) / T
+============  =====================================================================  ===================================
+
+ComfyUI makes more steps of ddim_uniform where N does not divide T, and fewer of beta57 where timesteps coincide. Here
+there are N: beta57 does not round where they would coincide.
 
 The network is conditioned on float32 timesteps, so a spaced timestep is rounded to float32 before its sigma is read.
 
 References:
     | linspace, leading, trailing: Table 2 of Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al.,
       2023), https://arxiv.org/abs/2305.08891
-    | simple, sgm_uniform: https://github.com/comfyanonymous/ComfyUI
+    | simple, sgm_uniform, ddim_uniform: https://github.com/comfyanonymous/ComfyUI
+    | beta57: Beta Sampling is All You Need (Lee et al., 2024), https://arxiv.org/abs/2407.12173, with the numbers of
+      https://github.com/ClownsharkBatwing/RES4LYF
 """
 
 from collections.abc import Callable
@@ -76,6 +83,18 @@ def _sgm_uniform(count: int, trained: int, offset: int) -> Floats:
     return _linspace(count + 1, trained, offset)[:-1]
 
 
+def _ddim_uniform(count: int, trained: int, offset: int) -> Floats:
+    return _leading(count, trained, 1)
+
+
+def _beta57(count: int, trained: int, offset: int) -> Floats:
+    from scipy.special import betaincinv  # as in `curves.beta`
+
+    exact: Floats = betaincinv(0.5, 0.7, 1 - np.arange(count) / count) * (trained - 1)
+    rounded = exact.round()
+    return rounded if np.all(np.diff(rounded) < 0) else exact
+
+
 TIMESTEP_SPACINGS: dict[str, TimestepSpacing] = {
     "linspace": TimestepSpacing(_linspace, levels=lambda count, trained, smallest: np.linspace(1, smallest, count)),
     "leading": TimestepSpacing(_leading, "always"),
@@ -90,6 +109,15 @@ TIMESTEP_SPACINGS: dict[str, TimestepSpacing] = {
     ),
     "sgm_uniform": TimestepSpacing(
         _sgm_uniform, levels=lambda count, trained, smallest: np.linspace(1, smallest, count + 1)[:-1]
+    ),
+    "ddim_uniform": TimestepSpacing(
+        _ddim_uniform,
+        "always",
+        levels=lambda count, trained, smallest: (_ddim_uniform(count, trained, 0) + 1) / trained,
+        levels_limited="always",
+    ),
+    "beta57": TimestepSpacing(
+        _beta57, levels=lambda count, trained, smallest: (_beta57(count, trained, 0) + 1) / trained
     ),
 }
 _OF_FLOWS = {name: spacing.levels for name, spacing in TIMESTEP_SPACINGS.items() if spacing.levels is not None}

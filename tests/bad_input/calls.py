@@ -267,7 +267,10 @@ def custom(scheduler: Any, **arguments: Any) -> object:
 
 
 def curve(scheduler: Any, kind: str, **arguments: Any) -> object:
-    return curves.SIGMA_CURVES[kind].levels(**{"sigma_max": 10.0, "sigma_min": 0.1, "count": 5, **arguments})
+    asked, made = {"sigma_max": 10.0, "sigma_min": 0.1, "count": 5, **arguments}, curves.SIGMA_CURVES[kind]
+    if made.to_zero:
+        del asked["sigma_min"]
+    return made.levels(**asked)
 
 
 def align_your_steps(scheduler: Any, **arguments: Any) -> object:
@@ -344,6 +347,7 @@ def vp(scheduler: Any, **arguments: Any) -> object:
 
 NO_INTEGERS: list[Any] = [1.5, NAN, INF, "1", None, True, [1]]
 NO_NUMBERS: list[Any] = ["1", [1.0], True, np.array([1.0]), torch.ones(1)]
+NOT_BY_STEP: list[Any] = ["1", True, [], [-1.0], ["1"], np.array([NAN]), {}, {"value": "1"}, {"value": 1, "start": 2}]
 NOT_POSITIVE: list[Any] = [0, -1, NAN, INF, 1e300, 1e-300, 10**400, *NO_NUMBERS]
 NO_CHOICES: list[Any] = ["even", "", None, 1, []]
 NO_FLAGS: list[Any] = [1, "True", []]

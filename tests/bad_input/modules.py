@@ -13,6 +13,7 @@ from tests.bad_input.calls import (
     NO_NUMBERS,
     NO_SEQUENCES,
     NO_TENSORS,
+    NOT_BY_STEP,
     NOT_DENSE,
     NOT_POSITIVE,
     Case,
@@ -93,9 +94,16 @@ MODULES: dict[str, Case] = {
         if curves.SIGMA_CURVES[kind].has_ends
         for id_, case in (
             each(curve, "sigma_max", [*NOT_POSITIVE, None], "NAME must be a finite number above 0", kind=kind)
-            | each(curve, "sigma_min", [*NOT_POSITIVE, None], "NAME must be a finite number above 0", kind=kind)
-            | each(curve, "sigma_min", [20.0], "NAME must be at most sigma_max=10, got 20", kind=kind)
             | each(curve, "count", [0, -1, *NO_INTEGERS], "NAME must be an integer from 1 to 100001, got", kind=kind)
+        ).items()
+    },
+    **{
+        id_: case
+        for kind, made in curves.SIGMA_CURVES.items()
+        if made.has_ends and not made.to_zero
+        for id_, case in (
+            each(curve, "sigma_min", [*NOT_POSITIVE, None], "NAME must be a finite number above 0", kind=kind)
+            | each(curve, "sigma_min", [20.0], "NAME must be at most sigma_max=10, got 20", kind=kind)
         ).items()
     },
     **each(curve, "rho", [0, NAN, INF, *NO_NUMBERS, None], "NAME must be a number from 0.1 to 100", kind="karras"),
@@ -121,7 +129,7 @@ MODULES: dict[str, Case] = {
     **each(affine, "schedule", [None, 5, "vp"], "NAME must be one of kdpm2.noise_schedule, got"),
     **each(affine, "sigma", ["1", None, True], "NAME must be a number or an array of numbers, got"),
     **each(dpm2, "churn", [1.0, "x", (1.0, 0.0, 1.0)], "NAME must be a kdpm2.table.Churn or None, got"),
-    **each(dpm2, "eta", [-1, 1001, NAN, *NO_NUMBERS, None], "NAME must be a number from 0 to 1000, got"),
+    **each(dpm2, "eta", [-1, 1001, NAN, *NOT_BY_STEP, None], "NAME must (be a (number from 0|flat list)|h(old|ave) )"),
     **each(gaussian, "shape", [None, 5, "x"], "NAME must be a tuple of integers, got"),
     **each(gaussian, "shape", [(-1,), (1.5,), ("a",), (True,)], "each of NAME must be an integer from 0 to"),
     **each(

@@ -225,10 +225,13 @@ def test_churn_raises_the_levels_within_its_window(pack: Any) -> None:
     np.testing.assert_allclose(starts, np.where(within, 1.2, 1.0) * SIGMAS[:-1].numpy(), rtol=1e-6)
 
 
-def test_a_flow_has_no_churn_and_says_so(pack: Any, caplog: pytest.LogCaptureFixture) -> None:
-    options: dict[str, Any] = {"flow": True, "eta": 0.0}
-    assert torch.equal(sampled(pack, FLOW_SIGMAS, s_churn=1.0, **options), sampled(pack, FLOW_SIGMAS, **options))
-    assert caplog.messages == ["kdpm2: s_churn=1 is left out, because EDM's churn is not defined for a flow model"]
+def test_churn_of_a_flow_keeps_the_data(pack: Any) -> None:
+    """A network that says what the samples are, however noisy: they stay what they are, and the noise ends."""
+    clean = torch.full_like(LATENT, 0.7)
+    levels = torch.linspace(0.9, 0, 9)
+    start = 0.1 * clean + 0.9 * torch.randn_like(LATENT)
+    made = sampled(pack, levels, flow=True, denoise=lambda x, sigma: clean, start=start, latent=clean, s_churn=2.0)
+    torch.testing.assert_close(made, clean)
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kdpm2 import _check
 from kdpm2.batching import conditioning
 from kdpm2.batching.solver import BatchedSolver
+from kdpm2.by_step import ByStep
 from kdpm2.denoiser import Denoiser
 from kdpm2.table import StageTable, asked_for
 
@@ -27,8 +28,9 @@ class Request:
     Attributes:
         table: The sampler, as a table. None if `sigmas` are given instead.
         sigmas: Shape (N+1,): where the steps start, and the end, as `kdpm2.sample` takes them.
-        eta: Only with `sigmas`: 0 for the deterministic sampler, 1 for ancestral sampling.
-        s_noise: Only with `sigmas`: scale of the noise.
+        eta: Only with `sigmas`: 0 for the deterministic sampler, 1 for ancestral sampling. It may change on the way, as
+            `kdpm2.by_step` says.
+        s_noise: Only with `sigmas`: scale of the noise; likewise.
         x: The sample at the first noise level, without a batch dimension. None to make it from the seed.
         seed: Seed of the noise. None for a new one.
         conditioning: Keyword arguments for the network, for this one sample: tensors without a batch dimension,
@@ -43,8 +45,8 @@ class Request:
 
     table: StageTable | None = None
     sigmas: torch.Tensor | NDArray[Any] | Sequence[float] | None = None
-    eta: float = 1.0
-    s_noise: float = 1.0
+    eta: ByStep = 1.0
+    s_noise: ByStep = 1.0
     x: torch.Tensor | None = None
     seed: int | None = None
     conditioning: Mapping[str, Any] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from kdpm2 import _check
 from kdpm2._check_tensor import FLOATING, on_device
 from kdpm2.batching.folder import refusing
 from kdpm2.batching.live import Live, Rows
-from kdpm2.noise import LARGEST_SEED, NOISES
+from kdpm2.noise import LARGEST_SEED, kind_named
 from kdpm2.update import COLUMNS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _check_tensors(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.
         "conditions": ((2, stages), solver._working),
         "step": ((stages,), torch.int64),
     }
-    if solver._noise == "gaussian":
+    if solver._kind_of_noise.drawn_on:
         size = len(torch.Generator(device="cpu").get_state())
         expected["generators"] = ((len(said), size), torch.uint8)
     found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
@@ -141,7 +141,7 @@ def _take_over(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.Tens
         state = {"seeds": [seed], **each.get("noise", {})}
         if "generators" in tensors:
             state["generators"] = tensors["generators"][number : number + 1]
-        noise = NOISES[solver._noise].of_state(state, like)
+        noise = kind_named(solver._noise).of_state(state, like)
         waiting = (tensors["sample"][number].to(solver._device), tensors["previous"][number].to(solver._device))
         coefficients, conditions, step = (tensors[name].numpy() for name in ("coefficients", "conditions", "step"))
         rows = Rows(coefficients[own], conditions[:, own], step[own])

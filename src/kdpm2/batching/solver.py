@@ -25,7 +25,7 @@ from kdpm2._check_tensor import check_like, floating, floating_dtype, on_device,
 from kdpm2.batching import folder as files
 from kdpm2.batching import snapshot
 from kdpm2.batching.live import Live, Rows, at_hand
-from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, NOISES, Noise, drawn_seeds, generator_of
+from kdpm2.noise import LARGEST_SEED, LONGEST_SIDE, Noise, drawn_seeds, generator_of, kind_named
 from kdpm2.philox import Draw
 from kdpm2.table import StageTable
 from kdpm2.update import COLUMNS
@@ -115,7 +115,8 @@ class BatchedSolver:
         self._most_stages = _check.integer("most_stages", most_stages, 1, _MOST_STAGES)
         self._dtype, self._working = floating_dtype("dtype", dtype), torch.promote_types(dtype, torch.float32)
         self._device = on_device(torch.empty(0, device="cpu"), device).device
-        self._noise = _check.choice("noise", noise, NOISES)
+        self._kind_of_noise = kind_named(noise)
+        self._noise = noise
         self._mode = _check.choice("mode", mode, MODES)
         if mode == "compile" and capacity is None:
             raise ValueError("capacity must be an integer with mode='compile', whose graph is for one shape, got None")
@@ -170,7 +171,7 @@ class BatchedSolver:
         chosen = drawn_seeds(None) if seed is None else int(seed)
         assert isinstance(chosen, int)
         like = torch.empty((1, *self._shape), dtype=self._dtype, device=self._device)
-        noise = NOISES[self._noise].of([chosen], table, like)
+        noise = self._kind_of_noise.of([chosen], table, like)
         start = self._started(table, chosen) if x is None else self._churned(table, chosen, noise, x)
         request = Live(self._next_id, chosen, Rows.of(table, self._dtype), noise, (start, torch.zeros_like(start)))
         self._requests[request.id] = request
@@ -192,7 +193,7 @@ class BatchedSolver:
             raise ValueError(f"x must have the solver's shape, {self._shape}, got {tuple(x.shape)}")
         if seed is not None:
             _check.integer("seed", seed, 0, LARGEST_SEED)
-        NOISES[self._noise].check(table)
+        self._kind_of_noise.check(table)
 
     def _started(self, table: StageTable, seed: int) -> torch.Tensor:
         """Noise from the seed, at the first noise level, including churn."""
@@ -207,8 +208,7 @@ class BatchedSolver:
                 noise = source.draw(0, start[None])
             else:
                 noise = philox.normal(source.streams, _DRAW_OF_THE_START, (1, *self._shape))
-            added = torch.tensor(table.initial_noise, dtype=torch.float64, device="cpu")
-            start = update.noised(start, noise[0], added)
+            start = update.begun(table, start, noise[0])
         return start
 
     def cancel(self, id: int) -> None:

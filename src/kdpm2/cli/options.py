@@ -38,14 +38,14 @@ NOISE, LEVELS, MODEL = "Noise of the steps", "Noise levels", "What the model was
 
 # Name in the configuration, type, metavar, group, and help; in the order of --help.
 _OPTIONS: list[tuple[str, type, str, str, str]] = [
-    ("eta", float, "0..1", NOISE, "Ancestral: share of a step's noise that is new [1]"),
-    ("s_noise", float, "X", NOISE, "Scale of the noise of steps [1]"),
+    ("eta", values.ByStep, "0..1", NOISE, "Ancestral: share of a step's noise that is new [1]; 1,0 falls on the way"),
+    ("s_noise", values.ByStep, "X", NOISE, "Scale of the noise of steps [1]; may change on the way, too"),
     (
         "noise",
         str,
         "KIND",
         NOISE,
-        "Ancestral: gaussian, philox, or brownian, with which pictures converge as steps grow",
+        "Ancestral: gaussian, philox, coloured, pyramid, offset, or brownian, with which pictures converge",
     ),
     ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
     ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
@@ -111,7 +111,8 @@ def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]
 
 
 def _option(kind: Any, metavar: str, group: str, text: str, *names: str) -> Any:
-    readers = {int: values.whole(-_check.MOST_STEPS, _check.MOST_STEPS), float: values.real()}
+    whole = values.whole(-_check.MOST_STEPS, _check.MOST_STEPS)
+    readers = {int: whole, float: values.real(), values.ByStep: values.varying}
     option = typer.Option(
         *names, metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, parser=readers.get(kind)
     )
@@ -136,7 +137,8 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
         changed["sigma_curve"] = None if curve in (PLAIN, *FLAGS.values()) else curve
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
-    changed |= {name: options[name] for name, *_ in _OPTIONS if name in options}
+    said = {name: options[name] for name, *_ in _OPTIONS if name in options}
+    changed |= {name: each.value if isinstance(each, values.ByStep) else each for name, each in said.items()}
     for assignment in options.get("set_", []):
         name, separator, value = assignment.partition("=")
         if not separator:

@@ -17,6 +17,21 @@ class Numbers(list[float]):
     """Numbers of one option."""
 
 
+class ByStep:
+    """An option that changes on the way, as `kdpm2.by_step` takes it.
+
+    Attributes:
+        text: As it was written.
+        value: A list of numbers, or a window.
+    """
+
+    def __init__(self, text: str, value: list[float] | dict[str, float]) -> None:
+        self.text, self.value = text, value
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class Labels(list[int | str]):
     """Classes of one option; `ANY` stands for no class in particular."""
 
@@ -49,6 +64,20 @@ def real(low: float = -math.inf, high: float = math.inf) -> Callable[[str], floa
         return value
 
     return read
+
+
+def varying(text: str) -> float | ByStep:
+    """A number; numbers with commas between them; or a window, as in ``value=1,end=0.5``."""
+    text = str(text)
+    try:
+        if "=" in text:
+            window = dict(part.split("=", 1) for part in text.split(","))
+            return ByStep(text, {name.strip(): float(value) for name, value in window.items()})
+        return ByStep(text, list(numbers(text))) if "," in text else float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be a number, numbers with commas between them, or a window like value=1,end=0.5, got {short(text)}"
+        ) from None
 
 
 def numbers(text: str) -> Numbers:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from kdpm2 import _check
 from kdpm2.cli import values
 from kdpm2.cli.options import SCHEDULER_OPTIONS, Sampler, Sigmas, Spacing
+from kdpm2.cli.values import ByStep
 from kdpm2.noise.seeds import LARGEST_SEED
 
 _LARGEST_EXACT = 2**53
@@ -121,7 +122,13 @@ CALLED: dict[str, Cell] = {
 }
 """What a pipeline is called with."""
 
-_OF_TYPE = {int: whole(-_check.MOST_STEPS, _check.MOST_STEPS), float: real(), str: TEXT, bool: FLAG}
+_OF_TYPE = {
+    int: whole(-_check.MOST_STEPS, _check.MOST_STEPS),
+    float: real(),
+    ByStep: real(),  # in a table it is a number
+    str: TEXT,
+    bool: FLAG,
+}
 SCHEDULED: dict[str, Cell] = {
     "sampler": one_of(Sampler),
     "sigmas": one_of(Sigmas),

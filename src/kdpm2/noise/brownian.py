@@ -35,7 +35,9 @@ class OnPath(Noise):
 
     @classmethod
     def check(cls, table: StageTable) -> None:
-        """Noise levels must be as far apart as a path is known."""
+        """Noise levels must be as far apart as a path is known, and fall where there is noise."""
+        if np.any(table.up > 0) and np.any(np.diff(table.sigmas) > 0):
+            raise ValueError("noise must be another kind with restarts, which go along a path twice, got 'brownian'")
         same = (table.up > 0) & (np.diff(table.sigmas.round(_DIGITS)) == 0)
         if same.any():
             raise ValueError(

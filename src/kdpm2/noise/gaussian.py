@@ -25,7 +25,7 @@ class Gaussian(Noise):
 
     def __init__(self, generators: Generators) -> None:
         # A list of one serves the whole batch, as that one does, and costs more at each draw.
-        alone = isinstance(generators, list) and len(generators) == 1
+        alone = isinstance(generators, list) and len(generators) == 1 and isinstance(generators[0], torch.Generator)
         self.generators = generators[0] if alone else generators  # type: ignore[index]
 
     @classmethod

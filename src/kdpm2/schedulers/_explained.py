@@ -36,8 +36,9 @@ OPTIONS = {
     "max_image_seq_len": "See base_shift.",
     "sigma_data": "Makes the model one of EDM's, for data of this standard deviation.",
     "eta": "Share of each step's noise that is new, from 0 to 1: 0 is deterministic, 1 is ancestral sampling. It is an "
-    "option of the scheduler, not of `pipe(...)`.",
-    "s_noise": "Scale of all noise that steps add, at least 0.",
+    "option of the scheduler, not of `pipe(...)`. It may change on the way: a list is spread over the steps, and a "
+    "mapping is a window of steps (see `kdpm2.by_step`).",
+    "s_noise": "Scale of all noise that steps add, at least 0. It may change on the way, as eta.",
     "noise": 'Kind of noise: "gaussian", "brownian" or "philox". With "brownian" the pictures of one seed converge '
     'as you add steps. "philox" is the same on every device.',
     "s_churn": "How much noise a run of N steps adds before its steps, at least 0. Each step first raises its noise "
@@ -57,4 +58,8 @@ OPTIONS = {
     '"ays_sdxl" or "ays_svd".',
     "tuned_sigmas": "Noise levels that `kdpm2.tune` found, with the end; for other numbers of steps they are "
     "interpolated in log sigma.",
+    "restarts": "Intervals in which a run goes back up by noise alone, and down again: mappings of sigma_min, "
+    "sigma_max, steps (3) and times (1). A run then has more steps than num_inference_steps.",
+    "invert": "Go from a picture up to its noise: a run goes through the same levels, from the smallest to the "
+    "largest.",
 }

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import update
 from kdpm2._check_tensor import floating, from_array
-from kdpm2.noise import Gaussian, Generators, Noise, Seeds, checked_generators, checked_seeds, gaussian_like
+from kdpm2.noise import Gaussian, Generators, Noise, Seeds, checked_generators, checked_seeds
 from kdpm2.schedulers._attributes import Attributes
 from kdpm2.schedulers._which_stage import flat
 
@@ -43,7 +43,7 @@ class Noising(Attributes):
         """The standard normal noise that a stage adds, shaped like the network's output."""
         kind, given = self._kind_of_noise, generator is not None or self._seeds is None
         if given and kind.drawn_on:
-            return gaussian_like(like, generator)
+            return kind.of_generators(generator, self._table, like).draw(0, like)
         table, noise = self._table, self._run.noise
         if generator is not None and noise is not None:  # it draws no more, but what is wrong is refused all the same
             checked_generators(generator, like.shape)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kdpm2 import _check, curves, noise_schedule, spacing
+from kdpm2 import _check, curves, noise_schedule, restart, spacing
 from kdpm2.noise_schedule import EDM, NoiseSchedule, RectifiedFlow
 
 TIME_SHIFT_TYPES = ("exponential", "linear")
@@ -149,6 +149,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def spacing_options(options: Any) -> dict[str, Any]:
     """The keyword arguments of `kdpm2.spacing.steps`, except the number of steps and the shift of the run."""
     _check.flag("discard_next_to_last_sigma", options.discard_next_to_last_sigma)
+    _check.flag("invert", getattr(options, "invert", False))
+    restart.checked("restarts", options.restarts)
     chosen = _levels_chosen(options)
     joins = chosen["sigma_curve"] is not None and curves.SIGMA_CURVES[chosen["sigma_curve"]].has_ends
     ends = (options.sigma_min, options.sigma_max)

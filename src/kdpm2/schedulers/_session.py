@@ -9,6 +9,7 @@ from typing import Any
 from diffusers.configuration_utils import register_to_config
 
 from kdpm2 import _check
+from kdpm2.by_step import is_zero, shown
 from kdpm2.noise_schedule import VariancePreserving
 from kdpm2.schedulers import _options
 from kdpm2.schedulers._attributes import Attributes
@@ -110,7 +111,8 @@ def _levels(table: StageTable) -> str:
 
 def _noise(options: Any) -> str:
     if hasattr(options, "eta"):
-        return f"eta: {options.eta:g}, {options.noise} noise" if options.eta else "eta: 0, deterministic"
+        stochastic = not is_zero(options.eta)
+        return f"eta: {shown(options.eta)}, {options.noise} noise" if stochastic else "eta: 0, deterministic"
     return f"eta: 0, with s_churn {options.s_churn:g}" if options.s_churn else "eta: 0, deterministic"
 
 

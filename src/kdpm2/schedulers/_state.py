@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from kdpm2 import _check, state
-from kdpm2.noise import NOISES, checked_seeds
+from kdpm2.noise import checked_seeds, kind_named, name_of
 from kdpm2.run import Anchor
 from kdpm2.schedulers._noising import Noising
 
@@ -21,14 +21,13 @@ class Stoppable(Noising):
             file.
         """
         run = self._run
-        names = {kind: name for name, kind in NOISES.items()}
         return {
             "digest": state.digest(run.table),
             "stage": run.stage,
             "begin_index": self._begin_at,
             "seeds": checked_seeds("seeds", self._seeds),
             "anchor": None if run.anchor is None else run.anchor.tensor.clone(),
-            "kind": None if run.noise is None else names[type(run.noise)],
+            "kind": None if run.noise is None else name_of(type(run.noise)),
             "noise": None if run.noise is None else run.noise.state(),
         }
 
@@ -56,7 +55,8 @@ class Stoppable(Noising):
         anchor = None if held is None else Anchor(held, shared=True)
         noise = None
         if said is not None:
-            kind = NOISES[_check.choice("kind", state_dict["kind"], NOISES)]
-            noise = kind.of_state(said, torch.empty(0, device="cpu") if held is None else held)
+            noise = kind_named(state_dict["kind"]).of_state(
+                said, torch.empty(0, device="cpu") if held is None else held
+            )
         self._begin_at, self._seeds = begin, seeds
         self._run = self._run._replace(stage=stage, anchor=anchor, noise=noise)

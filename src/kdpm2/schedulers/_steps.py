@@ -8,6 +8,7 @@ from typing import Any
 
 from kdpm2 import _check, spacing
 from kdpm2.noise_schedule import NoiseSchedule
+from kdpm2.restart import restarted
 from kdpm2.schedulers import _options
 from kdpm2.spacing import Steps
 from kdpm2.table import StageTable
@@ -21,7 +22,9 @@ def spaced(schedule: NoiseSchedule, options: Any, count: Any, limit: int | None,
         # There may be more betas than timesteps.
         limit = min(options.num_train_timesteps, schedule.trained_timesteps)
     shift, asked = _options.shift(options, mu), _options.spacing_options(options)
-    return spacing.steps(schedule, count, num_train_timesteps=limit, shift=shift, **asked)
+    return _travelled(
+        schedule, options, spacing.steps(schedule, count, num_train_timesteps=limit, shift=shift, **asked)
+    )
 
 
 def own(
@@ -44,4 +47,12 @@ def own(
         raise ValueError(
             f"num_inference_steps must be None or the number of steps given, {counts[0]}, got {_check.shown(count)}"
         )
-    return steps
+    return _travelled(schedule, options, steps)
+
+
+def _travelled(schedule: NoiseSchedule, options: Any, steps: Steps) -> Steps:
+    """The steps as the run travels them: down alone, down with restarts, or up."""
+    upwards = _check.flag("invert", getattr(options, "invert", False))
+    if upwards and options.restarts:
+        raise ValueError(f"restarts must be None with invert=True, got {_check.shown(options.restarts)}")
+    return spacing.inverted(schedule, steps) if upwards else restarted(schedule, steps, options.restarts)

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.noise import NOISES, Generators, Noise
+from kdpm2.by_step import by_step
+from kdpm2.noise import Generators, Noise, kind_named
 from kdpm2.schedulers._attributes import doubled
 from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
 from kdpm2.schedulers._buffers import Buffer
@@ -72,8 +73,8 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         base_image_seq_len: int = 256,
         max_image_seq_len: int = 4096,
         sigma_data: float | None = None,
-        eta: float = 1.0,
-        s_noise: float = 1.0,
+        eta: float | list[float] | dict[str, float] = 1.0,
+        s_noise: float | list[float] | dict[str, float] = 1.0,
         noise: str = "gaussian",
         snr_shift_scale: float = 1.0,
         sample_space: str | None = None,
@@ -84,6 +85,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         sample_max_value: float = 1.0,
         sigma_curve: str | None = None,
         tuned_sigmas: list[float] | NDArray[Any] | None = None,
+        restarts: list[Any] | None = None,
     ) -> None:
         """Set up the schedule of the trained model, and a run that visits every trained timestep.
 
@@ -101,17 +103,17 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
 
     def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
         options = self._options_of_run
-        _check.choice("noise", options.noise, NOISES)
+        kind = kind_named(options.noise)
         # Above 1 some steps would have one stage, and pipelines count on two.
-        eta = _check.number("eta", options.eta, 0, 1)
-        table = dpm2(self._schedule, steps, options.prediction_type, eta, options.s_noise)
+        by_step("eta", options.eta, steps.sigmas[:-1], 1)
+        table = dpm2(self._schedule, steps, options.prediction_type, options.eta, options.s_noise)
         if not for_training:
-            NOISES[options.noise].check(table)
+            kind.check(table)
         return table
 
     @property
     def _kind_of_noise(self) -> type[Noise]:
-        return NOISES[self._options_of_run.noise]
+        return kind_named(self._options_of_run.noise)
 
     @Buffer
     def sigmas_up(self) -> torch.Tensor:

@@ -73,7 +73,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         base_image_seq_len: int = 256,
         max_image_seq_len: int = 4096,
         sigma_data: float | None = None,
-        s_noise: float = 1.0,
+        s_noise: float | list[float] | dict[str, float] = 1.0,
         s_churn: float = 0.0,
         s_tmin: float = 0.0,
         s_tmax: float | None = None,
@@ -86,6 +86,8 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         sample_max_value: float = 1.0,
         sigma_curve: str | None = None,
         tuned_sigmas: list[float] | NDArray[Any] | None = None,
+        restarts: list[Any] | None = None,
+        invert: bool = False,
     ) -> None:
         """Set up the schedule of the trained model, and a run that visits every trained timestep.
 
@@ -104,7 +106,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     def _solver(self, steps: Steps, for_training: bool = False) -> StageTable:
         options = self._options_of_run
         s_churn = _check.number("s_churn", options.s_churn, 0, math.inf)
-        if for_training and self._schedule.coordinates.churns:
+        if for_training:
             s_churn = 0.0
         churn = Churn(s_churn, options.s_tmin, math.inf if options.s_tmax is None else options.s_tmax)
         return dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)

@@ -7,7 +7,7 @@ if Triton is there, and torch operations otherwise. `at_stage` is for compilers.
 tensor chooses the row.
 """
 
-from kdpm2.update._eager import denoised, input_scales, noised
+from kdpm2.update._eager import begun, denoised, input_scales, noised
 from kdpm2.update._indexed import COLUMNS, DeviceTable, at_stage, network_input, on_device
 from kdpm2.update.ways import advance, apply, each
 
@@ -17,6 +17,7 @@ __all__ = [
     "advance",
     "apply",
     "at_stage",
+    "begun",
     "denoised",
     "each",
     "input_scales",

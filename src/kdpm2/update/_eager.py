@@ -98,6 +98,12 @@ def noised(
     return torch.addcmul(clean, noise.to(working), sigma.to(working).to(sample.device)).to(sample.dtype)
 
 
+def begun(table: StageTable, sample: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """The sample that the first stage reads: raised by the noise that is added before the first step."""
+    scale, sigma = torch.tensor([table.initial_scale, table.initial_noise], dtype=torch.float64, device="cpu")
+    return noised(sample, noise, sigma, None if table.initial_scale == 1 else scale)
+
+
 def _advanced(
     row: Row,
     sample: torch.Tensor,

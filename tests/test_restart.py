@@ -1,0 +1,131 @@
+"""Restarts and churn: levels that noise alone raises, in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import kdpm2
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, restart, spacing, table
+from tests.closed_form import variance_after
+
+BETAS = noise_schedule.discrete(beta_schedule="scaled_linear")
+FLOW = noise_schedule.RectifiedFlow(shift=3.0)
+EDM = noise_schedule.EDM()
+FAMILIES: dict[str, tuple[Any, str]] = {
+    "betas": (BETAS, "epsilon"), "flow": (FLOW, "flow_prediction"), "EDM": (EDM, "epsilon"),
+}  # fmt: skip
+TWICE = {"sigma_min": 0.2, "sigma_max": 0.7, "steps": 4, "times": 2}
+
+
+def steps(schedule: Any, count: int) -> spacing.Steps:
+    return spacing.steps(schedule, count, sigma_curve="exponential", sigma_min=0.001)
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_the_data_come_back_at_order_two(schedule: Any, prediction: str, eta: float) -> None:
+    errors = []
+    for count in (40, 80, 160):
+        run = restart.restarted(schedule, steps(schedule, count), [TWICE | {"steps": count // 4}])
+        made = table.dpm2(schedule, run, prediction, eta)
+        errors.append(abs(variance_after(made, 0.25, schedule.flow) - 0.25))
+    assert errors[0] / errors[1] > 3.2
+    assert errors[1] / errors[2] > 3.2
+
+
+@pytest.mark.parametrize(("schedule", "prediction"), FAMILIES.values(), ids=FAMILIES)
+def test_churn_keeps_the_data(schedule: Any, prediction: str) -> None:
+    """Also that of a flow, whose data shrink where noise is mixed in."""
+    errors = []
+    for count in (40, 80, 160):
+        made = table.dpm2(schedule, steps(schedule, count), prediction, 0.0, churn=table.Churn(4.0))
+        errors.append(abs(variance_after(made, 0.25, schedule.flow) - 0.25))
+    assert errors[0] / errors[1] > 3.2
+    assert errors[1] / errors[2] > 3.2
+
+
+def test_churn_of_a_flow_is_edms_of_the_same_model() -> None:
+    """A flow's sample divided by 1-σ is data and noise added, of level σ / (1-σ). There EDM's churn is defined."""
+    level = np.array([0.9, 0.5, 0.2])
+    ratio = level / (1 - level)
+    raised = FLOW.coordinates.churned(level, np.full(3, 0.3))
+    np.testing.assert_allclose(raised / (1 - raised), 1.3 * ratio, rtol=1e-14)
+    carry, added = FLOW.coordinates.raised(level, raised)
+    np.testing.assert_allclose(carry, (1 - raised) / (1 - level), rtol=1e-14)
+    np.testing.assert_allclose(added / (1 - raised), np.sqrt((1.3 * ratio) ** 2 - ratio**2), rtol=1e-12)
+
+
+def test_where_a_run_goes() -> None:
+    run = restart.restarted(BETAS, spacing.Steps(np.array([8.0, 2, 0.5, 0]), np.array([3.0, 2, 1])), [[0.4, 2, 2, 2]])
+    middle = ((2 ** (1 / 7) + 0.5 ** (1 / 7)) / 2) ** 7
+    np.testing.assert_allclose(run.starts, [8, 2, 2, middle, 2, middle, 0.5], rtol=1e-12)
+    np.testing.assert_allclose(run.sigmas[1:], [2, 0.5, middle, 0.5, middle, 0.5, 0], rtol=1e-12)
+
+
+def test_no_restart_is_the_run_itself() -> None:
+    run = steps(BETAS, 7)
+    assert restart.restarted(BETAS, run, None) is run
+    assert restart.restarted(BETAS, run, []) is run
+
+
+@pytest.mark.parametrize("scheduler_class", [KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler])
+def test_schedulers_and_sample_make_the_same(scheduler_class: Any) -> None:
+    scheduler = scheduler_class(beta_schedule="scaled_linear", restarts=[TWICE])
+    scheduler.set_timesteps(6)
+    assert len(scheduler.timesteps) == 2 * (6 + 8) - 1
+    scheduler.seed([3, 4])
+    x = sample = 14.6 * torch.randn(2, 3, dtype=torch.float64)
+
+    def network(x: torch.Tensor, timestep: Any) -> torch.Tensor:
+        return torch.tanh(x)
+
+    for timestep in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(sample, timestep)
+        sample = scheduler.step(network(scaled, timestep), timestep, sample, return_dict=False)[0]
+    made = kdpm2.sample(kdpm2.Denoiser(network, BETAS), x, scheduler.table, seeds=[3, 4])
+    torch.testing.assert_close(sample, made, rtol=1e-10, atol=1e-10)
+
+
+WRONG: dict[str, tuple[Callable[[], object], str]] = {
+    "a number": (lambda: KDPM2DiscreteScheduler(restarts=3), "restarts must be a list of intervals or None, got 3"),  # type: ignore[arg-type]
+    "one interval": (
+        lambda: KDPM2DiscreteScheduler(restarts=[0.2, 0.7]),
+        "each of restarts must be a mapping or a list",
+    ),
+    "a slip": (lambda: KDPM2DiscreteScheduler(restarts=[{"sigma_mni": 1}]), "each of restarts must have the keys"),
+    "no end": (lambda: KDPM2DiscreteScheduler(restarts=[{"sigma_min": 1}]), "must have sigma_min and sigma_max"),
+    "upside down": (
+        lambda: KDPM2DiscreteScheduler(restarts=[[2, 1]]),
+        "sigma_max of restarts must be above sigma_min=2",
+    ),
+    "never": (lambda: KDPM2DiscreteScheduler(restarts=[[1, 2, 3, 0]]), "times of restarts must be an integer from 1"),
+    "above a flow": (
+        lambda: restart.restarted(FLOW, steps(FLOW, 4), [[0.5, 2]]),
+        "sigma_max of restarts must be at most 1 for a flow model",
+    ),
+    "below the level": (
+        lambda: restart.restarted(BETAS, spacing.Steps(np.array([8.0, 2, 0]), np.array([2.0, 1])), [[0.1, 1]]),
+        "sigma_max of restarts must be above the level where the run turns back",
+    ),
+    "a path": (
+        lambda: KDPM2AncestralDiscreteScheduler(restarts=[TWICE], noise="brownian").set_timesteps(20),
+        "noise must be another kind with restarts",
+    ),
+    "upwards": (
+        lambda: KDPM2DiscreteScheduler(restarts=[TWICE], invert=True).set_timesteps(5),
+        "restarts must be None with invert=True",
+    ),
+    "timesteps too": (
+        lambda: KDPM2DiscreteScheduler(restarts=[TWICE]).set_timesteps(sigmas=[9.0, 0.2], timesteps=[900, 100]),
+        "restarts must be None with timesteps of one's own",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be(wrong: Callable[[], object], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        wrong()
