@@ -90,7 +90,7 @@ def test_schedulers_and_sample_make_the_same(scheduler_class: Any) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
-    "a number": (lambda: KDPM2DiscreteScheduler(restarts=3), "restarts must be a list of intervals or None, got 3"),  # type: ignore[arg-type]
+    "a number": (lambda: KDPM2DiscreteScheduler(restarts=3), "restarts must be a list of intervals or None, got 3"),
     "one interval": (
         lambda: KDPM2DiscreteScheduler(restarts=[0.2, 0.7]),
         "each of restarts must be a mapping or a list",

@@ -115,8 +115,9 @@ def kl_optimal(sigma_max: float, sigma_min: float, count: int, flow: bool = Fals
     """
     sigma_max, sigma_min, count = _checked(sigma_max, sigma_min, count)
     ends = np.array([sigma_max, sigma_min])
-    angle = np.linspace(*np.arctan2(ends, 1 - ends if _check.flag("flow", flow) else 1), count)
-    levels = np.sin(angle) / (np.sin(angle) + np.cos(angle)) if flow else np.tan(angle)
+    first, last = np.arctan2(ends, 1 - ends if _check.flag("flow", flow) else 1)
+    angle = np.linspace(first, last, count)
+    levels: Floats = np.sin(angle) / (np.sin(angle) + np.cos(angle)) if flow else np.tan(angle)
     levels[0], levels[-1] = sigma_max, sigma_min if count > 1 else sigma_max
     return levels
 
@@ -155,7 +156,7 @@ def linear_quadratic(sigma_max: float, count: int) -> Floats:
         return high * (1 - i)
     slope, curved = _SHARE_OF_LINEAR / linear, count - linear
     bend = (1 - _SHARE_OF_LINEAR - slope * curved) / curved**2
-    return high * (1 - slope * i - bend * np.maximum(i - linear, 0) ** 2)
+    return np.asarray(high * (1 - slope * i - bend * np.maximum(i - linear, 0) ** 2))
 
 
 def bong_tangent(sigma_max: float, count: int) -> Floats:
@@ -169,7 +170,7 @@ def bong_tangent(sigma_max: float, count: int) -> Floats:
 
     def part(length: int, centre: int, start: float, end: float) -> Floats:
         bends = -np.arctan(slope * (np.arange(length) - centre))
-        return end + (bends - bends[-1]) * (start - end) / (bends[0] - bends[-1])
+        return np.asarray(end + (bends - bends[-1]) * (start - end) / (bends[0] - bends[-1]))
 
     return high * np.concatenate([part(pivot, pivot, 1, 0.5)[:-1], part(total - pivot, 0, 0.5, 0)])[:count]
 

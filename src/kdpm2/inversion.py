@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from kdpm2 import spacing
+from kdpm2 import _check, spacing
 from kdpm2.denoiser import Network, as_denoiser
 from kdpm2.loop import Callback
 from kdpm2.sampling import Sigmas, sample
@@ -57,7 +57,7 @@ def invert(
         ValueError: If an argument is out of range.
     """
     model = as_denoiser(denoiser, flow)
-    steps = spacing.inverted(model.schedule, spacing.given(model.schedule, sigmas))
+    steps = spacing.inverted(model.schedule, spacing.given(model.schedule, _check.numbers("sigmas", sigmas)))
     table = dpm2(model.schedule, steps, model.prediction_type, 0.0)
     return sample(
         denoiser, x, table, conditioning=conditioning, flow=flow, callback=callback, progress=progress, mode=mode

@@ -252,8 +252,7 @@ def dpm2(
     p, q = schedule.affine(prediction_type, level)
     zero, one = np.zeros_like(sigma), np.ones_like(sigma)
     # A single stage does all that its step does.
-    starts_factor = np.where(has_midpoint, one, ratio)
-    drawn = per_stage(np.where(has_midpoint, zero, noise), noise)
+    starts_factor, drawn = np.where(has_midpoint, one, ratio), per_stage(np.where(has_midpoint, zero, noise), noise)
     rows = partial(_rows, level, schedule.input_scale(level), p, q, drawn)
     factor, target = per_stage(starts_factor, ratio), per_stage(mid, down)
     initial_scale, initial_noise = (float(carry[0]), float(scale[0] * added[0])) if len(sigma) else (1.0, 0.0)

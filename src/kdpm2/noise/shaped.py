@@ -20,6 +20,7 @@ References:
       https://arxiv.org/abs/2402.04930
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
@@ -69,9 +70,9 @@ class Coloured(Shaped):
         if not space:
             return gaussian_like(like, self.generators)
         amplitude = _amplitude(tuple(like.shape[i] for i in space), self.parameter).to(like.device, like.dtype)
-        return torch.fft.ifftn(
-            torch.fft.fftn(gaussian_like(like, self.generators), dim=space) * amplitude, dim=space
-        ).real
+        white = torch.fft.fftn(gaussian_like(like, self.generators), dim=space)
+        coloured: torch.Tensor = torch.fft.ifftn(white * amplitude, dim=space).real
+        return coloured
 
 
 class Pyramid(Shaped):
@@ -112,7 +113,9 @@ class Offset(Shaped):
         space = _space(like)
         shape = tuple(1 if i in space else side for i, side in enumerate(like.shape))
         shared = gaussian(shape, like.dtype, like.device, self.generators)
-        return (gaussian_like(like, self.generators) + self.parameter * shared) / (1 + self.parameter**2) ** 0.5
+        made: torch.Tensor = gaussian_like(like, self.generators) + self.parameter * shared
+        made = made / math.sqrt(1 + self.parameter**2)
+        return made
 
 
 SHAPED: dict[str, type[Shaped]] = {kind.name: kind for kind in (Coloured, Pyramid, Offset)}

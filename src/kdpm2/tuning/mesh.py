@@ -110,7 +110,7 @@ def _left(bench: Bench, levels: Floats, spread: float) -> Floats:
     """What is left at the end of a run of an error at each level but the last, for Gaussian data."""
     schedule = bench.schedule
     sigma, following = levels[:-2], levels[1:-1]
-    down, _, _ = schedule.coordinates.split(sigma, following, bench.eta)
+    down, _, _ = schedule.coordinates.split(sigma, following, np.full_like(sigma, bench.eta))
     # As if samples were x0 + sigma n: those of a flow are that, scaled.
     at, reached, to = (each / np.maximum(schedule.alpha(each), _LEAST) for each in (sigma, down, following))
     power = np.log(at / reached) / np.log(at / to)
