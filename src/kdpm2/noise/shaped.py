@@ -113,9 +113,8 @@ class Offset(Shaped):
         space = _space(like)
         shape = tuple(1 if i in space else side for i, side in enumerate(like.shape))
         shared = gaussian(shape, like.dtype, like.device, self.generators)
-        made: torch.Tensor = gaussian_like(like, self.generators) + self.parameter * shared
-        made = made / math.sqrt(1 + self.parameter**2)
-        return made
+        white = gaussian_like(like, self.generators)
+        return (white + self.parameter * shared).div(math.sqrt(1 + self.parameter**2))
 
 
 SHAPED: dict[str, type[Shaped]] = {kind.name: kind for kind in (Coloured, Pyramid, Offset)}
