@@ -188,7 +188,7 @@ def test_the_command_line_has_every_option_of_the_schedulers() -> None:
         # What is left says what a model was trained on, or is for pipelines; --set reaches it.
         rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "tuned_sigmas", "timestep_spacing"}
         of_samples = {"sample_space", "clip_sample", "clip_sample_range", "thresholding", "snr_shift_scale"}
-        rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value"}
+        rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value", "restarts", "invert"}
         assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)
 
 

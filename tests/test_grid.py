@@ -83,7 +83,7 @@ AXES = [
     (["--x", "eta=0,,1"], "eta must have a value between any two commas"),
     (["--x", "eta=0,0"], "eta must have each value once, got '0' twice"),
     (["--x", "eta=0,3"], "eta must be a number from 0 to 1, got 3 (in the cell of eta 3)"),
-    (["--x", "eta=0,red"], "Invalid value for --x: eta must be a finite number, got 'red'"),
+    (["--x", "eta=0,red"], "Invalid value for --x: eta must be a number, numbers with commas"),
     (["--x", "sigmas=karras,cubic"], "Invalid value for --x: sigmas 'cubic' is not one of 'plain', 'karras'"),
     (["--x", "discard_next_to_last_sigma=1"], "discard_next_to_last_sigma must be true or false, got '1'"),
     (["--x", "eta=0,1", "--y", "eta=0.5"], "Invalid value for --y: must be another option than that of --x, got eta"),

@@ -44,7 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.by_step import ByStep, by_step
+from kdpm2.by_step import ByStep, by_step, shown
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.spacing import Steps, given
 
@@ -194,13 +194,14 @@ def asked_for(
         UserWarning: If the sigmas rise and `eta` is not 0. No noise is added where they do.
     """
     if isinstance(sigmas, StageTable):
-        own = isinstance(eta, Real) and isinstance(s_noise, Real) and eta == s_noise == 1
-        if not own or (churn is not None and churn.s_churn):
+        plain = isinstance(eta, Real) and isinstance(s_noise, Real) and eta == s_noise == 1
+        if not plain or (churn is not None and churn.s_churn):
             raise ValueError("eta and s_noise must be 1, and s_churn 0, with a table, which has its own")
         return sigmas
     steps = given(schedule, sigmas, may_rise=True)
     if np.any(by_step("eta", eta, steps.sigmas[:-1], LARGEST_SCALE)[np.diff(steps.sigmas) > 0]):
-        warnings.warn("sigmas rise, and no noise is added where they do: eta is for the steps that fall", stacklevel=3)
+        told = f"sigmas rise, and no noise is added where they do: eta={shown(eta)} is for the steps that fall"
+        warnings.warn(told, stacklevel=3)
     return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
 
 
@@ -381,9 +382,7 @@ def variance_preserving(table: StageTable) -> StageTable:
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    both = np.empty(2 * len(first), dtype=first.dtype)
-    both[::2], both[1::2] = first, second
-    return both
+    return np.stack([first, second], axis=1).reshape(-1)
 
 
 def _gamma(sigma: Floats, churn: Churn | None) -> Floats:

@@ -38,8 +38,8 @@ NOISE, LEVELS, MODEL = "Noise of the steps", "Noise levels", "What the model was
 
 # Name in the configuration, type, metavar, group, and help; in the order of --help.
 _OPTIONS: list[tuple[str, type, str, str, str]] = [
-    ("eta", values.ByStep, "0..1", NOISE, "Ancestral: share of a step's noise that is new [1]; 1,0 falls on the way"),
-    ("s_noise", values.ByStep, "X", NOISE, "Scale of the noise of steps [1]; may change on the way, too"),
+    ("eta", values.ByStep, "0..1", NOISE, "Ancestral: share of a step's noise that is new [1]"),
+    ("s_noise", values.ByStep, "X", NOISE, "Scale of the noise of steps [1]"),
     (
         "noise",
         str,
