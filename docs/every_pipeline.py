@@ -144,8 +144,9 @@ def cases(checkout: Path) -> Iterator[tuple[str, Any]]:
             continue
         for cls in vars(module).values():
             here = isinstance(cls, type) and cls.__module__ == name
-            if here and getattr(cls, "pipeline_class", None) and hasattr(cls, "get_dummy_components"):
-                yield cls.pipeline_class.__name__, cls
+            pipeline = getattr(cls, "pipeline_class", None)
+            if here and isinstance(pipeline, type) and hasattr(cls, "get_dummy_components"):
+                yield pipeline.__name__, cls
 
 
 def _said(error: BaseException) -> str:
@@ -244,11 +245,12 @@ def _late(*_: Any) -> None:
 
 
 def main(what: str, checkout: str, out: str) -> None:
-    """Run all, and write what came of each as they are done."""
+    """Run all that OUT.json does not have yet, and write what came of each as they are done."""
     measured = {"outcomes": outcomes, "limit": limit}[what]
     signal.signal(signal.SIGALRM, _late)
     torch.set_num_threads(1)
-    rows: dict[str, dict[str, list[str]]] = {}
+    written = Path(out)
+    rows: dict[str, dict[str, list[str]]] = json.loads(written.read_text()) if written.exists() else {}
     for cls in list(_classes_that_load()):
         patch.object(cls, "from_pretrained", classmethod(_loaded)).start()
     for pipeline, cls in cases(Path(checkout)):
@@ -267,7 +269,7 @@ def main(what: str, checkout: str, out: str) -> None:
         finally:
             signal.alarm(0)
         print(key, rows[key], flush=True)
-        Path(out).write_text(json.dumps(rows, indent=1))
+        written.write_text(json.dumps(rows, indent=1))
     print(Counter(each[0] for row in rows.values() for each in row.values()))
 
 

@@ -34,16 +34,6 @@ def test_what_each_step_has(value: Any, expected: list[float]) -> None:
     np.testing.assert_allclose(by_step("eta", value, SIGMAS, 1), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize(("schedule", "prediction"), [(BETAS, "v_prediction"), (FLOW, "flow_prediction")])
-def test_each_step_is_the_one_of_its_own_eta(schedule: Any, prediction: str) -> None:
-    """A run whose eta changes is made of the steps of runs whose eta does not."""
-    steps, etas = spacing.steps(schedule, 5), [1.0, 0.3, 0.0, 0.7, 1.0]
-    mixed = table.dpm2(schedule, steps, prediction, etas, [0.9, 1.0, 1.1, 0.5, 1.0])
-    for step, (eta, s_noise) in enumerate(zip(etas, [0.9, 1.0, 1.1, 0.5, 1.0], strict=True)):
-        alone = table.dpm2(schedule, steps, prediction, eta, s_noise)
-        np.testing.assert_array_equal(mixed.rows[mixed.step == step], alone.rows[alone.step == step])
-
-
 @pytest.mark.parametrize(("schedule", "prediction"), [(BETAS, "epsilon"), (FLOW, "flow_prediction")])
 @pytest.mark.parametrize("eta", [[1, 0], {"value": 1, "start": 0.3, "end": 0.6}, {"value": 0.8, "sigma_max": 0.7}])
 def test_the_data_come_back_at_order_two(schedule: Any, prediction: str, eta: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kdpm2 import KDPM2AncestralDiscreteScheduler, curves, noise_schedule, spacing
+from kdpm2 import curves, noise_schedule, spacing
 
 BETAS = noise_schedule.discrete(beta_schedule="scaled_linear")
 FLOW = noise_schedule.RectifiedFlow(shift=3.0)
@@ -118,10 +118,6 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "an exponent": (
         lambda: spacing.steps(BETAS, 5, sigma_curve="laplace", rho=2),
         "rho must be None for laplace sigmas",
-    ),
-    "two curves": (
-        lambda: KDPM2AncestralDiscreteScheduler(sigma_curve="laplace", use_karras_sigmas=True),
-        "only one of .* may be set",
     ),
 }
 

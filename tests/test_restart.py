@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import kdpm2
-from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, restart, spacing, table
-from tests.closed_form import variance_after
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, restart, spacing
 
 BETAS = noise_schedule.discrete(beta_schedule="scaled_linear")
 FLOW = noise_schedule.RectifiedFlow(shift=3.0)
@@ -22,47 +21,6 @@ TWICE = {"sigma_min": 0.2, "sigma_max": 0.7, "steps": 4, "times": 2}
 
 def steps(schedule: Any, count: int) -> spacing.Steps:
     return spacing.steps(schedule, count, sigma_curve="exponential", sigma_min=0.001)
-
-
-@pytest.mark.parametrize(("schedule", "prediction"), FAMILIES.values(), ids=FAMILIES)
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_the_data_come_back_at_order_two(schedule: Any, prediction: str, eta: float) -> None:
-    errors = []
-    for count in (40, 80, 160):
-        run = restart.restarted(schedule, steps(schedule, count), [TWICE | {"steps": count // 4}])
-        made = table.dpm2(schedule, run, prediction, eta)
-        errors.append(abs(variance_after(made, 0.25, schedule.flow) - 0.25))
-    assert errors[0] / errors[1] > 3.2
-    assert errors[1] / errors[2] > 3.2
-
-
-@pytest.mark.parametrize(("schedule", "prediction"), FAMILIES.values(), ids=FAMILIES)
-def test_churn_keeps_the_data(schedule: Any, prediction: str) -> None:
-    """Also that of a flow, whose data shrink where noise is mixed in."""
-    errors = []
-    for count in (40, 80, 160):
-        made = table.dpm2(schedule, steps(schedule, count), prediction, 0.0, churn=table.Churn(4.0))
-        errors.append(abs(variance_after(made, 0.25, schedule.flow) - 0.25))
-    assert errors[0] / errors[1] > 3.2
-    assert errors[1] / errors[2] > 3.2
-
-
-def test_churn_of_a_flow_is_edms_of_the_same_model() -> None:
-    """A flow's sample divided by 1-σ is data and noise added, of level σ / (1-σ). There EDM's churn is defined."""
-    level = np.array([0.9, 0.5, 0.2])
-    ratio = level / (1 - level)
-    raised = FLOW.coordinates.churned(level, np.full(3, 0.3))
-    np.testing.assert_allclose(raised / (1 - raised), 1.3 * ratio, rtol=1e-14)
-    carry, added = FLOW.coordinates.raised(level, raised)
-    np.testing.assert_allclose(carry, (1 - raised) / (1 - level), rtol=1e-14)
-    np.testing.assert_allclose(added / (1 - raised), np.sqrt((1.3 * ratio) ** 2 - ratio**2), rtol=1e-12)
-
-
-def test_where_a_run_goes() -> None:
-    run = restart.restarted(BETAS, spacing.Steps(np.array([8.0, 2, 0.5, 0]), np.array([3.0, 2, 1])), [[0.4, 2, 2, 2]])
-    middle = ((2 ** (1 / 7) + 0.5 ** (1 / 7)) / 2) ** 7
-    np.testing.assert_allclose(run.starts, [8, 2, 2, middle, 2, middle, 0.5], rtol=1e-12)
-    np.testing.assert_allclose(run.sigmas[1:], [2, 0.5, middle, 0.5, middle, 0.5, 0], rtol=1e-12)
 
 
 def test_no_restart_is_the_run_itself() -> None:
