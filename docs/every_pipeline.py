@@ -143,9 +143,10 @@ def cases(checkout: Path) -> Iterator[tuple[str, Any]]:
             yield f"{name}: {_said(error)}", None
             continue
         for cls in vars(module).values():
-            here = isinstance(cls, type) and cls.__module__ == name
+            if not isinstance(cls, type) or cls.__module__ != name:
+                continue
             pipeline = getattr(cls, "pipeline_class", None)
-            if here and isinstance(pipeline, type) and hasattr(cls, "get_dummy_components"):
+            if isinstance(pipeline, type) and hasattr(cls, "get_dummy_components"):
                 yield pipeline.__name__, cls
 
 
