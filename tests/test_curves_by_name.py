@@ -67,27 +67,6 @@ def test_bong_tangent_is_that_of_its_project(count: int) -> None:
     np.testing.assert_allclose(np.append(curves.bong_tangent(1.0, count), 0), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("count", COUNTS)
-def test_beta57_has_the_quantiles_of_its_distribution(count: int) -> None:
-    made = spacing.steps(BETAS, count, "beta57").timesteps
-    np.testing.assert_array_equal(made, np.rint(stats.beta.ppf(1 - np.arange(count) / count, 0.5, 0.7) * 999))
-
-
-def test_many_steps_of_beta57_do_not_coincide() -> None:
-    made = spacing.steps(BETAS, 400, "beta57").timesteps
-    assert len(made) == 400
-    assert (np.diff(made) < 0).all()
-    assert made[0] == pytest.approx(999)
-
-
-@pytest.mark.parametrize("count", [5, 20, 50])
-def test_ddim_uniform_takes_every_so_many_levels(count: int) -> None:
-    """ComfyUI's: the levels 1, 1 + T/N, ... of the model's thousand, downwards."""
-    np.testing.assert_array_equal(
-        spacing.steps(BETAS, count, "ddim_uniform").timesteps, np.arange(1, 1000, 1000 // count)[::-1]
-    )
-
-
 @pytest.mark.parametrize("name", ["kl_optimal", "cosine", "laplace", "linear_quadratic", "bong_tangent"])
 @pytest.mark.parametrize("schedule", [BETAS, FLOW, EDM], ids=["betas", "flow", "EDM"])
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -100,14 +79,6 @@ def test_every_family_has_falling_levels_or_says_why_not(name: str, schedule: An
     assert len(made.timesteps) == count
     assert (np.diff(made.sigmas) < 0).all()
     assert made.sigmas[-1] == 0
-
-
-@pytest.mark.parametrize("spaced", ["beta57", "ddim_uniform"])
-def test_flows_have_the_new_spacings(spaced: str) -> None:
-    made = spacing.steps(FLOW, 10, spaced)
-    raw = made.sigmas[:-1] / (3 - 2 * made.sigmas[:-1])  # without the shift
-    assert (np.diff(made.sigmas) < 0).all()
-    np.testing.assert_allclose(raw * 1000, np.rint(raw * 1000), atol=1e-6)
 
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {

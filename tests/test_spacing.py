@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betainc
 
 from kdpm2 import curves, noise_schedule, spacing
 
@@ -330,3 +331,35 @@ def test_wrong_steps_are_refused(arguments: dict[str, Any], message: str) -> Non
 def test_words_for_sigmas_are_a_type_error() -> None:
     with pytest.raises(TypeError, match="sigmas must be a flat list or array of numbers, got 'karras'"):
         spacing.custom(SCHEDULE, "karras")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 31])
+def test_beta57_has_even_quantiles_of_its_distribution(count: int) -> None:
+    made = spacing.steps(SCHEDULE, count, "beta57").timesteps
+    expected = 1 - np.arange(count) / count
+    # A rounded timestep lies between the quantiles of its neighbours.
+    assert (betainc(0.5, 0.7, np.maximum(made - 0.5, 0) / 999) <= expected + 1e-9).all()
+    assert (betainc(0.5, 0.7, np.minimum(made + 0.5, 999) / 999) >= expected - 1e-9).all()
+    np.testing.assert_array_equal(made, np.rint(made))
+
+
+def test_many_steps_of_beta57_do_not_coincide() -> None:
+    made = spacing.steps(SCHEDULE, 400, "beta57").timesteps
+    assert len(made) == 400
+    assert (np.diff(made) < 0).all()
+    np.testing.assert_allclose(betainc(0.5, 0.7, made / 999), 1 - np.arange(400) / 400, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [5, 20, 50])
+def test_ddim_uniform_takes_every_so_many_levels(count: int) -> None:
+    """ComfyUI's: the levels 1, 1 + T/N, ... of the model's thousand, downwards."""
+    made = spacing.steps(SCHEDULE, count, "ddim_uniform").timesteps
+    np.testing.assert_array_equal(made, np.arange(1, 1000, 1000 // count)[::-1])
+
+
+@pytest.mark.parametrize("spaced", ["beta57", "ddim_uniform"])
+def test_flows_have_the_spacings_of_comfyui_at_their_thousand_levels(spaced: str) -> None:
+    made = spacing.steps(noise_schedule.RectifiedFlow(shift=3.0), 10, spaced)
+    raw = made.sigmas[:-1] / (3 - 2 * made.sigmas[:-1])  # without the shift
+    of_betas = spacing.steps(SCHEDULE, 10, spaced).timesteps
+    np.testing.assert_allclose(1000 * raw, of_betas + 1, atol=1e-6)
