@@ -1,4 +1,4 @@
-"""Restarts and churn: levels that noise alone raises, in closed form."""
+"""Restarts through the schedulers and `sample`, and what they cannot be; the core has tests/test_raised.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,19 +8,8 @@ import pytest
 import torch
 
 import kdpm2
-from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, restart, spacing
-
-BETAS = noise_schedule.discrete(beta_schedule="scaled_linear")
-FLOW = noise_schedule.RectifiedFlow(shift=3.0)
-EDM = noise_schedule.EDM()
-FAMILIES: dict[str, tuple[Any, str]] = {
-    "betas": (BETAS, "epsilon"), "flow": (FLOW, "flow_prediction"), "EDM": (EDM, "epsilon"),
-}  # fmt: skip
-TWICE = {"sigma_min": 0.2, "sigma_max": 0.7, "steps": 4, "times": 2}
-
-
-def steps(schedule: Any, count: int) -> spacing.Steps:
-    return spacing.steps(schedule, count, sigma_curve="exponential", sigma_min=0.001)
+from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, restart, spacing
+from tests.test_raised import BETAS, FLOW, TWICE, steps
 
 
 def test_no_restart_is_the_run_itself() -> None:

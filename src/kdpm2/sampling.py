@@ -244,7 +244,7 @@ def _table(
     schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: ByStep, s_noise: ByStep
 ) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
-    numbers = isinstance(eta, (int, float)) and isinstance(s_noise, (int, float))
+    numbers = {type(eta), type(s_noise)} <= {int, float}  # True would be found where 1 was kept
     # What may change has no hash.
     if isinstance(sigmas, StageTable) or type(schedule).__hash__ is None or not numbers:
         return asked_for(schedule, sigmas, prediction_type, eta, s_noise)

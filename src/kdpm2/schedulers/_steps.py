@@ -52,7 +52,7 @@ def own(
 
 def _travelled(schedule: NoiseSchedule, options: Any, steps: Steps) -> Steps:
     """The steps as the run travels them: down alone, down with restarts, or up."""
-    upwards = _check.flag("invert", getattr(options, "invert", False))
+    upwards = getattr(options, "invert", False)
     if upwards and options.restarts:
         raise ValueError(f"restarts must be None with invert=True, got {_check.shown(options.restarts)}")
     return spacing.inverted(schedule, steps) if upwards else restarted(schedule, steps, options.restarts)

@@ -105,7 +105,7 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         options = self._options_of_run
         kind = kind_named(options.noise)
         # Above 1 some steps would have one stage, and pipelines count on two.
-        by_step("eta", options.eta, steps.sigmas[:-1], 1)
+        by_step("eta", options.eta, steps.starts, 1)
         table = dpm2(self._schedule, steps, options.prediction_type, options.eta, options.s_noise)
         if not for_training:
             kind.check(table)
