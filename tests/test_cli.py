@@ -17,7 +17,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UNet2DModel,
 )
-from PIL import Image
+from PIL import Image, ImageChops, ImageFont
 from typer.testing import CliRunner, Result
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, curves, spacing
@@ -375,8 +375,38 @@ def test_the_sheet_is_labelled(tmp_path: Path) -> None:
     assert labelled.size[1] >= plain.size[1] + 3 * 10  # a heading, a label and a seed
     assert "--annotate" in labelled.text["command"]  # type: ignore[attr-defined]
     assert labelled.crop((0, 0, labelled.width, 12)).getextrema()[0] < 100  # type: ignore[operator]
+    # The heading is broken where it is wider than the sheet, so that nothing of it is cut off.
+    margin = labelled.crop((labelled.width - contact_sheet.MARGIN, 0, *labelled.size))
+    assert margin.getextrema()[0] == 255
     refused = kdpm2("sample", *arguments, "--annotate", "--output", str(tmp_path / "folder"))
     assert "Invalid value for --annotate: labels a contact sheet" in refused.output
+
+
+def test_captions_are_as_readable_on_larger_pictures() -> None:
+    def ink(side: int) -> tuple[int, int]:
+        sheet = contact_sheet.tiled([Image.new("L", (side, side), "white")] * 2, ["seed 1\nseed 2"] * 2)
+        box = ImageChops.invert(sheet).getbbox()
+        assert box is not None
+        left, top, right, bottom = box
+        assert left >= contact_sheet.MARGIN
+        assert top > side
+        assert right < 2 * (side + contact_sheet.MARGIN)
+        return bottom - top, sheet.height - side
+
+    (small, below_small), (large, below_large) = ink(64), ink(512)
+    assert below_small >= small >= 18  # two lines of letters with ascenders
+    assert below_large >= large
+    if "size" in inspect.signature(ImageFont.load_default).parameters:  # since Pillow 10.1
+        assert large > 1.5 * small
+
+
+def test_a_caption_wider_than_its_picture_is_broken() -> None:
+    long = f"seed {2**64 - 1}"
+    sheet = contact_sheet.tiled([Image.new("L", (64, 64), "white")] * 2, [long, ""])
+    beside = sheet.crop((64 + 2 * contact_sheet.MARGIN, 0, *sheet.size))
+    assert beside.getextrema() == (255, 255)
+    short = contact_sheet.tiled([Image.new("L", (64, 64), "white")] * 2, ["seed 1", ""])
+    assert sheet.height > short.height
 
 
 def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:

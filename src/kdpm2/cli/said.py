@@ -38,9 +38,9 @@ def command(said: Mapping[str, Any]) -> str:
     return shlex.join(["kdpm2", "sample", *words])
 
 
-def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
-    """The two texts of pictures of a size, made in so many stages."""
-    settings = {
+def settings(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The settings of pictures of a size, made in so many stages, by the names that Stable Diffusion's users know."""
+    known = {
         "Steps": said.get("steps", (stages + 1) // 2),
         "Sampler": SAMPLER_NAMES[said["sampler"]],
         "Schedule type": said.get("sigmas", "own").capitalize(),
@@ -55,8 +55,17 @@ def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[
         "Discard penultimate sigma": said.get("discard_next_to_last_sigma"),
         "Version": f"kdpm2 {kdpm2.__version__}",
     }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def listed(named: Mapping[str, Any]) -> str:
+    """Settings on one line."""
+    return ", ".join(f"{name}: {value}" for name, value in named.items())
+
+
+def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
+    """The two texts of pictures of a size, made in so many stages."""
     subject = said.get("prompt") or (f"digits {said['labels']}" if "labels" in said else "")
     if "negative_prompt" in said:
         subject += f"\nNegative prompt: {said['negative_prompt']}"
-    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None)
-    return {"parameters": f"{subject}\n{listed}", "command": command(said)}
+    return {"parameters": f"{subject}\n{listed(settings(said, stages, size))}", "command": command(said)}
