@@ -46,4 +46,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         square = x @ x.T
         x = _A * x + (_B * square + _C * square @ square) @ x
-    return x.T if tall else x
+    made: Tensor = x.T if tall else x
+    return made

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-import resvg_py
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -127,6 +126,8 @@ def pictures(folder: Path) -> Pictures:
 
 
 def _drawn(folder: Path) -> Iterator[tuple[NDArray[np.uint8], int, str]]:
+    import resvg_py  # which is needed here alone
+
     font_file = next(_of_debian(NOTO, folder).rglob("NotoColorEmoji.ttf"))
     font = ImageFont.truetype(font_file, _STRIKE, layout_engine=ImageFont.Layout.RAQM)
     fluent = _fluent(folder)
@@ -176,7 +177,7 @@ def _fluent(folder: Path) -> dict[str, str]:
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
-        raise ValueError(f"{archive.name} must hold a file {name}, got something else of this name")
+        raise ValueError(f"the archive must hold a file {name}, got something else of this name")
     return file
 
 

@@ -20,7 +20,10 @@ _SMOOTHED = 50  # steps
 
 def scheduler() -> KDPM2AncestralDiscreteScheduler:
     """The scheduler that goes with the network."""
-    return KDPM2AncestralDiscreteScheduler(**SCHEDULE, prediction_type="v_prediction", use_karras_sigmas=True)
+    made: KDPM2AncestralDiscreteScheduler = KDPM2AncestralDiscreteScheduler(
+        **SCHEDULE, prediction_type="v_prediction", use_karras_sigmas=True
+    )
+    return made
 
 
 def show(run: Run, folder: Path) -> None:

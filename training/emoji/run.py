@@ -43,7 +43,8 @@ class Run:
         self.model = CellUNet(SIZE, num_class_embeds=NO_LABEL + 1)
         self.average = CellUNet(SIZE, num_class_embeds=NO_LABEL + 1)
         self.average.load_state_dict(self.model.state_dict())
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, weight in self.model.named_parameters():
             is_inside = weight.ndim >= 2 and not any(part in name for part in _FOR_ADAM)
             (matrices if is_inside else others).append(weight)
