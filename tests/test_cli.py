@@ -416,6 +416,29 @@ def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:
     assert named.text == numbered.text  # type: ignore[attr-defined]
 
 
+def test_the_built_in_model_can_be_named(tmp_path: Path) -> None:
+    arguments = ["--steps", "2", "--number", "2"]
+    unnamed = sample(tmp_path / "a.png", *arguments)
+    named = sample(tmp_path / "b.png", *arguments, "--model", "digits")
+    assert named.tobytes() == unnamed.tobytes()
+    assert "--model digits" in named.text["command"]  # type: ignore[attr-defined]
+    assert "Model: kdpm2 digits" in named.text["parameters"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "letters"], "'letters' is not "),
+        (["--model", "digits", "--pipeline", "."], "names a built-in model, and must be left out with --pipeline"),
+    ],
+)
+def test_what_is_no_built_in_model_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = kdpm2("sample", *arguments, "--output", str(tmp_path / "a.png"))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_64_bits_of_a_seed_count(tmp_path: Path) -> None:
     small, large = (
         sample(tmp_path / f"{seed}.png", "--steps", "2", "--number", "1", "--seed", str(seed))
