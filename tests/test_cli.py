@@ -281,6 +281,17 @@ def test_tiling(count: int, columns: int, rows: int) -> None:
     assert sheet.getpixel((2 + 102 * column + 50, 2 + 52 * row + 25)) == count - 1
 
 
+def test_small_pictures_are_enlarged_and_from_16_pixels_on_keep_their_pixels() -> None:
+    chance = np.random.default_rng(0)
+    for side, tile_side in ((8, 64), (16, 64), (24, 72)):
+        image = Image.fromarray(chance.choice([0, 255], (side, side)).astype(np.uint8))
+        sheet = contact_sheet.tiled([image])
+        assert sheet.width == tile_side + 2 * contact_sheet.MARGIN
+        margin = contact_sheet.MARGIN
+        levels = np.unique(np.asarray(sheet)[margin:-margin, margin:-margin])
+        assert (len(levels) == 2) == (side >= 16)
+
+
 def test_a_prompt_in_any_script_is_kept(tmp_path: Path) -> None:
     contact_sheet.save(Image.new("L", (4, 4)), tmp_path / "a.png", {"parameters": "猫 σ", "command": "kdpm2"})
     assert Image.open(tmp_path / "a.png").text == {"parameters": "猫 σ", "command": "kdpm2"}  # type: ignore[attr-defined]

@@ -13,19 +13,29 @@ from kdpm2.cli.output import printable
 MARGIN = 2
 SMALLEST_TILE = 64
 MOST_COLUMNS = 10
+_SMOOTH_BELOW = 16  # pixels
 _SMALLEST_LETTERS, _LARGEST_LETTERS = 13, 28
 _OF_A_TILE = 10  # a tile is so many times as wide as its letters are high
 
 
 def enlargement(size: tuple[int, int]) -> int:
     """The whole factor by which images of a size are enlarged, so that one sees what is on them."""
-    return max(1, SMALLEST_TILE // min(size))
+    return max(1, round(SMALLEST_TILE / min(size)))
+
+
+def enlarged(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An image at another size: smoothly, but with hard pixels where it is one of pixels that one is to see.
+
+    An 8x8 digit reads better smoothed; pictures of 16 pixels and more were drawn for their pixels.
+    """
+    hard = min(image.size) >= _SMOOTH_BELOW and size[0] >= image.width
+    return image.resize(size, Image.Resampling.NEAREST if hard else Image.Resampling.BICUBIC)
 
 
 def tiled(images: Sequence[Image.Image], captions: Sequence[str] | None = None, heading: str = "") -> Image.Image:
     """Images of one size in rows on white: ten a row, or a square if there are more than a hundred.
 
-    Images smaller than 64 pixels are enlarged smoothly by a whole factor: an 8x8 digit reads better that way.
+    Images smaller than 64 pixels are enlarged by a whole factor.
 
     Args:
         images: What to show.
@@ -51,7 +61,7 @@ def tiled(images: Sequence[Image.Image], captions: Sequence[str] | None = None, 
     for i, image in enumerate(images):
         row, column = divmod(i, columns)
         place = (MARGIN + column * (width + MARGIN), above + MARGIN + row * (height + under + MARGIN))
-        sheet.paste(image.resize((width, height), Image.Resampling.BICUBIC), place)
+        sheet.paste(enlarged(image, (width, height)), place)
         if captions:
             letters.write(pen, (place[0], place[1] + height), below[i])
     return sheet

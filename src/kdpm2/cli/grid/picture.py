@@ -5,7 +5,7 @@ from math import ceil, sqrt
 
 from PIL import Image, ImageDraw
 
-from kdpm2.cli.contact_sheet import enlargement
+from kdpm2.cli.contact_sheet import enlarged, enlargement
 from kdpm2.cli.grid import words
 from kdpm2.cli.grid.cells import Grid
 from kdpm2.cli.grid.kept import Done
@@ -87,7 +87,7 @@ class _Block:
         for i, image in enumerate(done.images):
             row, column = divmod(i, self._columns)
             place = (corner[0] + column * (self._tile[0] + _GAP), corner[1] + row * (self._tile[1] + _GAP))
-            sheet.paste(image.convert("RGB").resize(self._tile, Image.Resampling.BICUBIC), place)
+            sheet.paste(enlarged(image.convert("RGB"), self._tile), place)
 
 
 def _caption(done: Done) -> str:
