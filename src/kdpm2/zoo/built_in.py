@@ -32,4 +32,24 @@ class BuiltIn(NamedTuple):
 
 
 DIGITS = BuiltIn("digits", _WEIGHTS, tuple("0123456789"), sheet=100, together=200)
-BUILT_IN = {each.name: each for each in (DIGITS,)}
+EMOJI = BuiltIn(
+    "emoji",
+    _WEIGHTS / "emoji",
+    (
+        "face",
+        "person",
+        "animal",
+        "plant",
+        "fruit",
+        "food",
+        "vehicle",
+        "building",
+        "sky",
+        "clothes",
+        "heart",
+        "flag",
+    ),
+    sheet=60,
+    together=64,
+)
+BUILT_IN = {each.name: each for each in (DIGITS, EMOJI)}
