@@ -70,10 +70,13 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
         # A new tensor at any scale: a network may write to what it is given.
         network_input = x.mul(scales[stage])
-        model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
+        model_output, unguided = run.model.outputs(network_input, timesteps[stage], **run.conditioning)
         del network_input
         if run.callback is not None and table.starts_step[stage]:
             run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
+        if unguided is not None and table.starts_step[stage]:
+            denoised, alpha = (row.denoised_x, row.denoised_model), float(table.stage_alphas[stage])
+            x, model_output = update.renoised(denoised, alpha, x, model_output, unguided)
         drawn: torch.Tensor | Draw | None = None
         if row.noise and noise.streams is not None:
             drawn = Draw(noise.streams, held.step[stage])
@@ -83,7 +86,7 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         if into is None and isinstance(drawn, torch.Tensor) and noise.fresh:
             into = drawn
         after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
-        del model_output, drawn, into
+        del model_output, unguided, drawn, into
         memory[ends] = after if unseen else None
         x, anchor = after, None if ends else x
         told(ends)
@@ -109,18 +112,18 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
         row, step = table.row(stage), int(table.step[stage])
         if row.noise and noise.streams is None:
             drawn = noise.draw(step, x)
-        after, model_output = _compiled_stage()(
+        after, model_output, renoised = _compiled_stage()(
             run.model, held, held.stage[stage], x, previous, drawn, noise.streams, run.conditioning
         )
         if run.callback is not None and table.starts_step[stage]:
             run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
-        x, previous = after, x
+        x, previous = after, x if renoised is None else renoised
         told(bool(table.ends_step[stage]))
     return x
 
 
 @cache
-def _compiled_stage() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+def _compiled_stage() -> Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     return torch.compile(_stage)
 
 
@@ -133,13 +136,17 @@ def _stage(
     drawn: torch.Tensor | None,
     streams: torch.Tensor | None,
     conditioning: dict[str, Any],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sample after a stage, and the network's output."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The sample after a stage, the network's output, and what the stage read in the place of `x`, if anything."""
     network_input, timestep = update.network_input(held, stage, x)
-    model_output = model.predict(network_input, timestep, **conditioning)
+    said, unguided = model.outputs(network_input, timestep, **conditioning)
+    model_output, renoised = said, None
+    if unguided is not None:
+        x, model_output = update.renoised_at(held, stage, x, said, unguided)
+        renoised = x
     if streams is not None:
         drawn = philox.normal(streams, held.step.index_select(0, stage.reshape(1)).reshape(()), x.shape)
-    return update.at_stage(held, stage, x, model_output, previous, drawn), model_output
+    return update.at_stage(held, stage, x, model_output, previous, drawn), said, renoised
 
 
 def _progress(run: Run) -> Callable[[bool], object]:

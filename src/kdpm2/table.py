@@ -24,9 +24,6 @@ Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is li
 
 A run may begin on a midpoint. It then has no anchor, and goes from *mid* to *down* by Euler's method.
 
-For a loop that never scales, samples can be held as :math:`x / \sqrt{1+\sigma^2}`. This multiplies the columns of the
-rows, and changes nothing else.
-
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Algorithm 2:
       https://arxiv.org/abs/2206.00364
@@ -35,7 +32,7 @@ References:
 """
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from numbers import Real
 from typing import Any, NamedTuple
@@ -101,6 +98,7 @@ class StageTable:
             a step, the numbers are the same.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
         start: Standard deviation of the noise that a run starts from, including the noise of churn.
+        stage_alphas: Shape (S,): what the data is multiplied by in the sample that each stage reads.
         trained_up_to: The model's largest noise level; 0 if it has none.
         initial_scale: What a sample is multiplied by where `initial_noise` is added; 1 but for flows.
     """
@@ -117,6 +115,7 @@ class StageTable:
     entry_rows: Floats
     initial_noise: float
     start: float
+    stage_alphas: Floats
     trained_up_to: float = 0.0
     initial_scale: float = 1.0
 
@@ -275,6 +274,7 @@ def dpm2(
         initial_scale=initial_scale,
         initial_noise=initial_noise,
         start=float(np.hypot(initial_scale * steps.sigmas[0], initial_noise)),
+        stage_alphas=schedule.alpha(level),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
 
@@ -354,31 +354,9 @@ def of_stages(
         entry_rows=rows(np.ones_like(level), following[step] - level, np.zeros_like(level)),
         initial_noise=0.0,
         start=float(steps.sigmas[0]),
+        stage_alphas=schedule.alpha(level),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
-
-
-def variance_preserving(table: StageTable) -> StageTable:
-    r"""The same sampler for samples that are held as :math:`x / \sqrt{1+\sigma^2}`.
-
-    Args:
-        table: Of a variance-preserving model: what the network reads is then the sample itself.
-
-    Raises:
-        ValueError: If the table is that of another model.
-    """
-    read = table.rows[:, Row._fields.index("scale")]
-    if not np.allclose(read, 1 / np.hypot(1, table.stage_sigmas), rtol=1e-9):
-        raise ValueError("sample_space must be None for a model that is not variance preserving")
-    made = np.append(read[1:], 1 / np.hypot(1, table.sigmas[-1]))
-    anchor = read[table.first_stage[table.step]]
-    one = np.ones_like(read)
-    # Of each column, in the order of Row: what it is multiplied by, and divided by.
-    multiplied = np.array([one, made, made, made, made, one, one]).T
-    divided = np.array([read, read, one, anchor, one, read, one]).T
-    rows, entry_rows = (each * multiplied / divided for each in (table.rows, table.entry_rows))
-    # What is given to the first stage stands at its level, churn included.
-    return replace(table, rows=rows, entry_rows=entry_rows, initial_noise=0.0, initial_scale=1.0, start=1.0)
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:

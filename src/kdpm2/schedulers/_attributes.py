@@ -25,12 +25,13 @@ from kdpm2 import _check, noise_schedule
 from kdpm2.curves import SIGMA_CURVES
 from kdpm2.noise_schedule import NoiseSchedule, VariancePreserving
 from kdpm2.run import Run
+from kdpm2.sample_space import variance_preserving
 from kdpm2.schedulers._buffers import Buffer, edits, forget, keep
 from kdpm2.schedulers._configuration import Configured
 from kdpm2.schedulers._options import is_flow
 from kdpm2.schedulers._which_stage import Timestep, WhichStage
 from kdpm2.spacing import Steps, ToldSteps
-from kdpm2.table import StageTable, variance_preserving
+from kdpm2.table import StageTable
 
 OF_MODEL = ("betas", "alphas", "alphas_cumprod", "log_sigmas")
 OF_TABLE = ("sigmas", "sigmas_interpol", "sigmas_up", "sigmas_down")

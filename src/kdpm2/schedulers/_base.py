@@ -28,6 +28,7 @@ from kdpm2 import _check, spacing, update
 from kdpm2._check_tensor import alike, check_like, from_array, kind_of, on_device
 from kdpm2.noise import Generators, Seeds
 from kdpm2.run import Run
+from kdpm2.sample_space import variance_preserving
 from kdpm2.schedulers import _clean, _options, _steps
 from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
 from kdpm2.schedulers._buffers import forget
@@ -37,7 +38,7 @@ from kdpm2.schedulers._session import InSession
 from kdpm2.schedulers._state import Stoppable
 from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
 from kdpm2.spacing import Steps
-from kdpm2.table import StageTable, variance_preserving
+from kdpm2.table import StageTable
 
 
 @dataclass
