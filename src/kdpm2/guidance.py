@@ -35,7 +35,7 @@ References:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,11 +72,52 @@ def guided(
         TypeError: If an argument has the wrong type.
         ValueError: If one is out of range.
     """
-    return Guided(as_denoiser(model), Guidance(as_denoiser(model).schedule, scale, plus_plus, interval, rescale))
+    denoiser = as_denoiser(model)
+    return Guided(denoiser, guidance(denoiser.schedule, scale, plus_plus, interval, rescale))
 
 
-class Guidance:
+class Guidance(NamedTuple):
     """How the outputs with and without the condition become one.
+
+    Each value is a number for all samples, or a tensor of shape (B,) with one for each.
+
+    Attributes:
+        scale: s.
+        rescale: φ.
+        low: There is guidance above this timestep,
+        high: and up to this one.
+        plus_plus: Whether it is CFG++; in a tensor 1 or 0.
+    """
+
+    scale: float | torch.Tensor
+    rescale: float | torch.Tensor = 0.0
+    low: float | torch.Tensor = -np.inf
+    high: float | torch.Tensor = np.inf
+    plus_plus: bool | torch.Tensor = False
+
+    def __call__(self, without: torch.Tensor, with_it: torch.Tensor, timestep: torch.Tensor) -> Outputs:
+        """What a stage follows, from outputs of shape (B, ...) and timesteps of shape () or (B,)."""
+
+        def each(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            return value.to(without.dtype).reshape(-1, *[1] * (without.ndim - 1))
+
+        followed = torch.lerp(without, with_it, each(self.scale))
+        if isinstance(self.rescale, torch.Tensor) or self.rescale:
+            followed = torch.lerp(followed, _of_contrast(followed, with_it), each(self.rescale))
+        if isinstance(self.low, torch.Tensor) or self.low > -np.inf or self.high < np.inf:
+            inside = each((timestep > self.low) & (timestep <= self.high)) > 0
+            followed, without = torch.where(inside, followed, with_it), torch.where(inside, without, with_it)
+        if isinstance(self.plus_plus, torch.Tensor):
+            return Outputs(followed, torch.where(each(self.plus_plus) > 0, without, followed))
+        return Outputs(followed, without if self.plus_plus else None)
+
+
+def guidance(
+    schedule: NoiseSchedule, scale: float, plus_plus: bool = False, interval: Interval = None, rescale: float = 0.0
+) -> Guidance:
+    """The guidance that a caller asks for.
 
     Args:
         schedule: What the model was trained on.
@@ -89,33 +130,13 @@ class Guidance:
         TypeError: If an argument has the wrong type.
         ValueError: If one is out of range.
     """
-
-    def __init__(
-        self,
-        schedule: NoiseSchedule,
-        scale: float,
-        plus_plus: bool = False,
-        interval: Interval = None,
-        rescale: float = 0.0,
-    ) -> None:
-        self.scale = _check.number("scale", scale, 0, LARGEST_SCALE)
-        self.plus_plus = _check.flag("plus_plus", plus_plus)
-        self.rescale = _check.number("rescale", rescale, 0, 1)
-        self.timesteps = None if interval is None else timesteps_between(schedule, interval)
-
-    def __call__(self, without: torch.Tensor, with_it: torch.Tensor, timestep: torch.Tensor) -> Outputs:
-        """What a stage follows, from outputs of shape (B, ...) and timesteps of shape () or (B,)."""
-        guided = rescaled(torch.lerp(without, with_it, self.scale), with_it, self.rescale)
-        if self.timesteps is None:
-            return Outputs(guided, without if self.plus_plus else None)
-        low, high = self.timesteps
-        inside = ((timestep > low) & (timestep <= high)).reshape(-1, *[1] * (without.ndim - 1))
-        followed = torch.where(inside, guided, with_it)
-        return Outputs(followed, torch.where(inside, without, with_it) if self.plus_plus else None)
+    scale, share = _check.number("scale", scale, 0, LARGEST_SCALE), _check.number("rescale", rescale, 0, 1)
+    low, high = (-np.inf, np.inf) if interval is None else _timesteps(schedule, interval)
+    return Guidance(scale, share, low, high, _check.flag("plus_plus", plus_plus))
 
 
-def timesteps_between(schedule: NoiseSchedule, interval: Interval) -> tuple[float, float]:
-    """The timesteps of the two noise levels of an interval: above the first, up to the second, there is guidance."""
+def _timesteps(schedule: NoiseSchedule, interval: Interval) -> tuple[float, float]:
+    """The timesteps of the two noise levels of an interval; infinite beyond the levels that there are."""
     levels = _check.numbers("interval", interval, most=2)
     if levels.shape != (2,) or not 0 <= levels[0] < levels[1]:
         raise ValueError(f"interval must be two noise levels, from 0 on and rising, got {_check.shown(interval)}")
@@ -124,13 +145,11 @@ def timesteps_between(schedule: NoiseSchedule, interval: Interval) -> tuple[floa
     return lowest, float(schedule.timestep(high)) if levels[1] < schedule.largest else np.inf
 
 
-def rescaled(guided: torch.Tensor, with_it: torch.Tensor, share: float) -> torch.Tensor:
-    """The guided output with a share of the contrast of the one with the condition."""
-    if not share:
-        return guided
+def _of_contrast(guided: torch.Tensor, with_it: torch.Tensor) -> torch.Tensor:
+    """The guided output with the contrast of the one with the condition."""
     axes = list(range(1, guided.ndim))
     before, after = (each.std(dim=axes, keepdim=True) for each in (with_it, guided))
-    return torch.lerp(guided, guided * (before / after), share)
+    return guided * (before / after)
 
 
 class Guided(Around):

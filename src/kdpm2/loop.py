@@ -74,9 +74,8 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         del network_input
         if run.callback is not None and table.starts_step[stage]:
             run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
-        if unguided is not None and table.starts_step[stage]:
-            denoised, alpha = (row.denoised_x, row.denoised_model), float(table.stage_alphas[stage])
-            x, model_output = update.renoised(denoised, alpha, x, model_output, unguided)
+        if unguided is not None:
+            x, model_output = update.renoised(table, stage, x, model_output, unguided)
         drawn: torch.Tensor | Draw | None = None
         if row.noise and noise.streams is not None:
             drawn = Draw(noise.streams, held.step[stage])

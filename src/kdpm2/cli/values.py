@@ -91,6 +91,14 @@ def numbers(text: str) -> Numbers:
         raise typer.BadParameter(f"must be numbers separated by commas, got {short(text)}") from None
 
 
+def interval(text: str) -> Numbers:
+    """Two numbers that rise, from 0 on."""
+    found = numbers(text)
+    if len(found) != 2 or not 0 <= found[0] < found[1]:
+        raise typer.BadParameter(f"must be two noise levels, the lower first, as in 0.3,5, got {short(text)}")
+    return found
+
+
 def labels(text: str) -> Labels:
     """Classes separated by commas, with spaces or without; `ANY` among them."""
     parts = [part.strip() for part in str(text).split(",")]

@@ -89,6 +89,15 @@ def _id(name: str, value: Any) -> int | str:
     return _check.integer(name, value, -_LARGEST_ID - 1, _LARGEST_ID)
 
 
+def _interval(name: str, value: Any) -> list[float]:
+    """Two noise levels, the lower first: a list, or a text with a comma between them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    levels = _check.numbers(name, [_number_said(part) for part in parts] if isinstance(value, str) else parts, most=2)
+    if levels.shape != (2,) or not 0 <= levels[0] < levels[1]:
+        raise ValueError(f"{name} must be two noise levels, the lower first, as in 0.3,5, got {_check.shown(value)}")
+    return [float(level) for level in levels]
+
+
 def entry(name: str, value: Any) -> str:
     """Any other entry of a scheduler's configuration, as JSON."""
     if isinstance(value, str):
@@ -119,6 +128,9 @@ CALLED: dict[str, Cell] = {
     "width": whole(8, _LONGEST_SIDE, 8),
     "steps": whole(1, _check.MOST_STEPS),
     "guidance_scale": real(0, 100),
+    "guidance_plus_plus": FLAG,
+    "guidance_interval": Cell(str, _interval),
+    "guidance_rescale": real(0, 1),
 }
 """What a pipeline is called with."""
 

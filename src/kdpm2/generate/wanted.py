@@ -149,10 +149,12 @@ class Reader:
             return
         if model.classes is None and "label" in options:
             raise ValueError(f"label must be left out for a network without classes, got {options['label']}")
-        if model.classes is None and options.get("guidance_scale", 1) != 1:
-            raise ValueError(
-                f"guidance_scale must be 1 for a network without classes, got {options['guidance_scale']:g}"
-            )
+        scale, plus_plus = options.get("guidance_scale", 1), options.get("guidance_plus_plus", False)
+        if model.classes is None and (scale != 1 or plus_plus):
+            raise ValueError(f"guidance_scale must be 1 for a network without classes, got {scale:g}")
+        if "guidance_scale" not in options and not plus_plus:
+            for name in {"guidance_interval", "guidance_rescale"} & options.keys():
+                raise ValueError(f"{name} needs a guidance_scale: without it there is no guidance")
         if model.classes is not None and options.get("label", 0) >= model.classes:
             raise ValueError(f"label must be from 0 to {model.classes - 2}, or any, got {options['label']}")
 

@@ -16,7 +16,7 @@ import torch
 
 from kdpm2._check_tensor import without_waiting
 from kdpm2.table import Row, StageTable
-from kdpm2.update._renoised import renoised
+from kdpm2.update._renoised import renoised_of
 
 COLUMNS = Row._fields
 """What a row holds on a device: the numbers of a `Row`."""
@@ -85,7 +85,7 @@ def renoised_by(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The same with the rows themselves, of shape (1 or B, 7), and `starts`, of shape (1 or B,)."""
     *_, p, q = (_per_sample(column, sample) for column in rows.unbind(1))
-    return renoised((p, q), _per_sample(starts, sample), sample, model_output, unguided)
+    return renoised_of((p, q), _per_sample(starts, sample), sample, model_output, unguided)
 
 
 def at_stage(
