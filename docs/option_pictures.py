@@ -59,6 +59,25 @@ def inversion() -> None:
     rows("inversion.png", pictures)
 
 
+def guidance() -> None:
+    """The same noise without guidance, with a lot of it, and with that in its three forms."""
+    digits = kdpm2.zoo.digits()
+    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
+    forms: dict[str, dict[str, Any]] = {
+        "scale 1": {},
+        "scale 5": {"guidance_scale": 5.0},
+        "rescale 0.8": {"guidance_scale": 5.0, "guidance_rescale": 0.8},
+        "interval 0.5, 5": {"guidance_scale": 5.0, "guidance_interval": (0.5, 5)},
+        "CFG++ 0.7": {"guidance_scale": 0.7, "guidance_plus_plus": True},
+    }
+    pictures = {}
+    for name, options in forms.items():
+        denoiser = kdpm2.denoiser_of(digits, labels=LABELS, **options)
+        sigmas = spacing.steps(denoiser.schedule, 12, sigma_curve="karras").sigmas
+        pictures[name] = _shown(kdpm2.sample(denoiser, noise * sigmas[0], sigmas, eta=0))
+    rows("guidance.png", pictures)
+
+
 def named_curves() -> None:
     """The noise levels of twelve steps along curves that have a name alone."""
     figure = Figure(figsize=(11, 6), layout="constrained")
@@ -98,7 +117,7 @@ def main() -> None:
         round_trip()
         return
     with style.styled():
-        for picture in (colours, eta_by_step, restarts, inversion, named_curves):
+        for picture in (colours, eta_by_step, restarts, inversion, guidance, named_curves):
             picture()
             print(picture.__name__, flush=True)
 
