@@ -90,6 +90,8 @@ AXES = [
     (["--x", "beta_start=0.1,red"], "beta_start"),
     (["--x", "sampler=ancestral,discrete", "--eta", "1"], "the discrete sampler has no option eta"),
     (["--x", "prompt=cat,dog"], "Invalid value for --prompt: this pipeline takes none (in the cell of prompt cat)"),
+    (["--x", "guidance_plus_plus=1"], "guidance_plus_plus must be true or false, got '1'"),
+    (["--x", 'guidance_interval="5,1"'], "guidance_interval must be two noise levels, the lower first"),
     (["--x", 'at_sigmas="9,1","9,x"'], "must be numbers separated by commas, got '9,x'"),
     (["--x", 'at_sigmas="9,1'], "must hold values separated by commas"),
     (

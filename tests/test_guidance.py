@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 import kdpm2
 from kdpm2 import Denoiser, noise_schedule, spacing
 from kdpm2.batching import Request, serve
-from kdpm2.noise import seeded
+from kdpm2.generate import generate
+from kdpm2.noise import generator_of, seeded
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.table import StageTable, dpm2, of_stages
+from tests.generate.made import levels, pictures
 
 SCALE = 0.7
 MODELS: dict[str, tuple[NoiseSchedule, str, list[float]]] = {
@@ -138,12 +141,12 @@ def test_requests_that_share_calls_are_samples_made_alone(name: str) -> None:
     sigmas = MODELS[name][2]
     asked = [(0.0, sigmas), (1.0, sigmas), (0.5, [sigmas[0], sigmas[2], 0.0])]
     requests, alone = [], []
-    for i, (eta, levels) in enumerate(asked):
+    for i, (eta, falling) in enumerate(asked):
         given = {half: value[i] for half, value in HALVES.items()}
         x = start(name)[i]
-        requests.append(Request(sigmas=levels, eta=eta, x=x, seed=i, conditioning=given))
+        requests.append(Request(sigmas=falling, eta=eta, x=x, seed=i, conditioning=given))
         one = {half: value[None] for half, value in given.items()}
-        alone.append(kdpm2.sample(guided, x[None], levels, eta=eta, seeds=[i], conditioning=one)[0])
+        alone.append(kdpm2.sample(guided, x[None], falling, eta=eta, seeds=[i], conditioning=one)[0])
     results = serve(guided, requests, shape=(4,), dtype=torch.float64, max_batch=2)
     made = {each.request.seed: each.sample for each in results}
     torch.testing.assert_close([made[i] for i in range(3)], alone, rtol=1e-9, atol=1e-9)
@@ -240,3 +243,38 @@ def test_a_pipelines_network() -> None:
     sigmas = [30.0, 3.0, 0.5, 0.0]
     made = kdpm2.sample(bound, x, sigmas, seeds=1)
     torch.testing.assert_close(made, kdpm2.sample(by_hand, x, sigmas, seeds=1, conditioning=halves))
+
+
+FORMS: list[dict[str, Any]] = [
+    {"guidance_scale": 3.0},
+    {"guidance_scale": SCALE, "guidance_plus_plus": True},
+    {"guidance_scale": 1.0, "guidance_plus_plus": True, "guidance_interval": (0.5, 20)},
+    {"guidance_scale": 6.0, "guidance_rescale": 0.7, "guidance_interval": (0.0, 5)},
+]
+
+
+@pytest.mark.parametrize("options", FORMS, ids=str)
+def test_the_built_in_pipeline_and_rows_of_a_table(options: dict[str, Any], tmp_path: Path) -> None:
+    """The scheduler's loop, the loop without a scheduler, and rows that share calls, without fresh noise."""
+    labels, seeds = [3, 8, 10], [5, 6, 7]
+    pipe: Any = kdpm2.zoo.digits()
+    pipe.scheduler = kdpm2.KDPM2DiscreteScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    by_scheduler = pipe(
+        labels=labels, num_inference_steps=6, generator=[generator_of(s) for s in seeds], output_type="pt", **options
+    ).images
+
+    denoiser = kdpm2.denoiser_of(pipe, labels=labels, **options)
+    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=generator_of(seed)) for seed in seeds])
+    made = kdpm2.sample(denoiser, noise * pipe.scheduler.init_noise_sigma, pipe.scheduler.table)
+    torch.testing.assert_close((made / 2 + 0.5).clamp(0, 1), by_scheduler, rtol=0, atol=1e-4)
+
+    said = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    rows: list[dict[str, Any]] = [
+        {"id": i, "seed": seed, "label": label, "steps": 6, **(said if label != 8 else {"guidance_scale": 2.0})}
+        for i, (seed, label) in enumerate(zip(seeds, labels, strict=True))
+    ]
+    generate(rows, tmp_path / "rows", engine="local", options={"sampler": "discrete"}, batch=2, format="png")
+    drawn = {kept.number: levels(kept) for kept in pictures(tmp_path / "rows")}
+    for i in (0, 2):
+        assert np.abs(drawn[i] - by_scheduler[i, 0].numpy()).max() <= 0.5 / 255 + 1e-4

@@ -98,7 +98,8 @@ def test_every_option_of_a_row_counts(tmp_path: Path) -> None:
         {}, {"steps": 4}, {"label": 3}, {"guidance_scale": 3.0}, {"eta": 0.2}, {"s_noise": 0.9},
         {"noise": "philox"}, {"noise": "brownian"}, {"sampler": "discrete"}, {"sampler": "discrete", "s_churn": 2.0},
         {"sigmas": "exponential"}, {"sigmas": "plain", "spacing": "trailing"}, {"beta_start": 0.002},
-        {"clip_sample": True, "clip_sample_range": 0.5},
+        {"clip_sample": True, "clip_sample_range": 0.5}, {"guidance_scale": 3.0, "guidance_rescale": 0.9},
+        {"guidance_scale": 3.0, "guidance_interval": "0.5,5"}, {"guidance_scale": 0.7, "guidance_plus_plus": "true"},
     ]  # fmt: skip
     given = [{"id": i, "seed": 5, "label": 1, "steps": 3, **change} for i, change in enumerate(changes)]
     report = made(given, tmp_path / "output", rows_per_file=20)

@@ -45,6 +45,12 @@ ROWS: dict[str, tuple[str, str]] = {
     "eta negative": ("id,eta\na,-1\n", "eta must be"),
     "no such label": ("id,label\na,12\n", "row 0 (id 'a'): label must be from 0 to 9, or any, got 12"),
     "no such curve": ("id,sigmas\na,cubic\n", "sigmas must be one of 'plain', 'karras'"),
+    "a falling interval": (
+        'id,guidance,guidance_interval\na,2,"5,1"\n',
+        "guidance_interval must be two noise levels, the lower first, as in 0.3,5, got '5,1'",
+    ),
+    "an interval in words": ('id,guidance,guidance_interval\na,2,"5,x"\n', "guidance_interval must be"),
+    "an interval without guidance": ('id,guidance_interval\na,"1,5"\n', "guidance_interval needs a guidance_scale"),
     "a prompt for digits": ("id,prompt\na,cat\n", "prompt must be left out, as this pipeline takes none, got 'cat'"),
 }
 
