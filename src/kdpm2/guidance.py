@@ -8,7 +8,7 @@ The same holds for the clean samples, :math:`\hat x_0 = p\,x + q\,m`.
 
 **Interval.** Outside an interval of noise levels, s is 1.
 
-**Rescaling.** A large s makes outputs, and so pictures, of too much contrast. Of rescaling by φ, the output is
+**Rescaling.** A large s makes outputs, and so pictures, of too much contrast. Rescaled by φ, the output is
 
 .. math:: \varphi\,\frac{\mathrm{std}(m_{cond})}{\mathrm{std}(m)}\,m + (1-\varphi)\,m.
 
@@ -34,6 +34,7 @@ References:
       https://arxiv.org/abs/2305.08891
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -46,6 +47,10 @@ from kdpm2.denoiser import Around, Denoiser, Network, Outputs, as_denoiser, desc
 from kdpm2.noise_schedule import NoiseSchedule
 
 LARGEST_SCALE = 1000.0
+_IN_ANOTHER_LOOP = (
+    "plus_plus has no effect in a loop that calls the denoiser itself, which is guided as without it: sample with "
+    "kdpm2.sample or kdpm2.batching"
+)
 Interval = tuple[float, float] | Sequence[float] | None
 
 
@@ -64,7 +69,7 @@ def guided(
         model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).
         scale: s, from 0 to 1000; 0 is unconditional, 1 is conditional. With CFG++ mostly below 1.
         plus_plus: Whether the noise of a step is told without guidance, as in CFG++. The loops of this package and
-            `kdpm2.batching` do this. Other loops see the guided clean sample alone.
+            `kdpm2.batching` do this. Other loops see the guided clean sample alone, with a warning.
         interval: The two noise levels between which there is guidance, the lower one left out. None for everywhere.
         rescale: φ, from 0 to 1: how much of the contrast of a large scale is taken back.
 
@@ -73,7 +78,7 @@ def guided(
         ValueError: If one is out of range.
     """
     denoiser = as_denoiser(model)
-    return Guided(denoiser, guidance(denoiser.schedule, scale, plus_plus, interval, rescale))
+    return Guided(denoiser, Guidance.of(denoiser.schedule, scale, plus_plus, interval, rescale))
 
 
 class Guidance(NamedTuple):
@@ -95,6 +100,32 @@ class Guidance(NamedTuple):
     high: float | torch.Tensor = np.inf
     plus_plus: bool | torch.Tensor = False
 
+    @classmethod
+    def of(
+        cls,
+        schedule: NoiseSchedule,
+        scale: float,
+        plus_plus: bool = False,
+        interval: Interval = None,
+        rescale: float = 0.0,
+    ) -> "Guidance":
+        """The guidance that a caller asks for.
+
+        Args:
+            schedule: What the model was trained on.
+            scale: As in `guided`.
+            plus_plus: As in `guided`.
+            interval: As in `guided`.
+            rescale: As in `guided`.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If one is out of range.
+        """
+        scale, share = _check.number("scale", scale, 0, LARGEST_SCALE), _check.number("rescale", rescale, 0, 1)
+        low, high = (-np.inf, np.inf) if interval is None else _timesteps(schedule, interval)
+        return cls(scale, share, low, high, _check.flag("plus_plus", plus_plus))
+
     def __call__(self, without: torch.Tensor, with_it: torch.Tensor, timestep: torch.Tensor) -> Outputs:
         """What a stage follows, from outputs of shape (B, ...) and timesteps of shape () or (B,)."""
 
@@ -112,27 +143,6 @@ class Guidance(NamedTuple):
         if isinstance(self.plus_plus, torch.Tensor):
             return Outputs(followed, torch.where(each(self.plus_plus) > 0, without, followed))
         return Outputs(followed, without if self.plus_plus else None)
-
-
-def guidance(
-    schedule: NoiseSchedule, scale: float, plus_plus: bool = False, interval: Interval = None, rescale: float = 0.0
-) -> Guidance:
-    """The guidance that a caller asks for.
-
-    Args:
-        schedule: What the model was trained on.
-        scale: As in `guided`.
-        plus_plus: As in `guided`.
-        interval: As in `guided`.
-        rescale: As in `guided`.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If one is out of range.
-    """
-    scale, share = _check.number("scale", scale, 0, LARGEST_SCALE), _check.number("rescale", rescale, 0, 1)
-    low, high = (-np.inf, np.inf) if interval is None else _timesteps(schedule, interval)
-    return Guidance(scale, share, low, high, _check.flag("plus_plus", plus_plus))
 
 
 def _timesteps(schedule: NoiseSchedule, interval: Interval) -> tuple[float, float]:
@@ -158,6 +168,16 @@ class Guided(Around):
     def __init__(self, inner: Denoiser, guidance: Guidance) -> None:
         super().__init__(inner)
         self._guidance = guidance
+
+    def __call__(self, x: torch.Tensor, sigma: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        """The guided clean sample.
+
+        Warns:
+            UserWarning: If the guidance is CFG++, of which a loop that calls this function knows nothing.
+        """
+        if self._guidance.plus_plus:
+            warnings.warn(_IN_ANOTHER_LOOP, stacklevel=2)
+        return super().__call__(x, sigma, **conditioning)
 
     def outputs(
         self,

@@ -17,7 +17,7 @@ from kdpm2.cli.loading import Model
 from kdpm2.denoiser import Denoiser, Outputs
 from kdpm2.generate.counted import Calls
 from kdpm2.generate.wanted import Wanted
-from kdpm2.guidance import Guidance, guidance
+from kdpm2.guidance import Guidance
 from kdpm2.zoo.pixels import as_output
 
 Drawn = tuple[Wanted, Any]
@@ -97,7 +97,7 @@ def _guidance(one: _Asked) -> Guidance | None:
     if scale == 1 and not plus_plus:
         return None
     between, rescale = said.get("guidance_interval"), said.get("guidance_rescale", 0.0)
-    return guidance(one.scheduler._schedule, scale, plus_plus, between, rescale)
+    return Guidance.of(one.scheduler._schedule, scale, plus_plus, between, rescale)
 
 
 class _OfRows(Denoiser):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kdpm2 import _check
 from kdpm2.denoiser import Outputs
-from kdpm2.guidance import Guidance, Interval, guidance
+from kdpm2.guidance import Guidance, Interval
 from kdpm2.noise import Generators, gaussian
 from kdpm2.schedulers import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
 from kdpm2.update import renoised
@@ -80,7 +80,7 @@ class PixelPipeline(DiffusionPipeline):
         if classes is None and guides:
             raise ValueError(f"guidance_scale must be 1 for a network without classes, got {guidance_scale:g}")
         asked = (guidance_scale, guidance_plus_plus, guidance_interval, guidance_rescale)
-        applied = guidance(self.scheduler._schedule, *asked) if guides else None
+        applied = Guidance.of(self.scheduler._schedule, *asked) if guides else None
         shape = (batch, self.unet.config.in_channels, *self._height_width())
 
         if num_inference_steps is None and sigmas is None and timesteps is None:
