@@ -209,6 +209,12 @@ def test_the_ranges_of_the_families() -> None:
     assert (flow.sigma_min, flow.sigma_max) == (0, 1)
 
 
+def test_only_betas_are_trained_on_whole_timesteps_alone() -> None:
+    schedules = [noise_schedule.discrete(), noise_schedule.discrete(continuous=True), noise_schedule.RectifiedFlow()]
+    whole = [each.whole_timesteps for each in [*schedules, noise_schedule.EDM()]]
+    assert whole == [True, False, False, False]
+
+
 def test_what_the_data_is_multiplied_by() -> None:
     sigmas = np.array([0.25, 1.0])
     for flow in (noise_schedule.RectifiedFlow(), noise_schedule.SigmaConditioned(flow=True)):
