@@ -77,6 +77,7 @@ def test_what_a_table_of_another_solver_says() -> None:
     bare = noise_schedule.SigmaConditioned(False)
     assert heun(bare, spacing.given(bare, LEVELS), "sample").trained_up_to == 0
     assert heun(bare, spacing.given(bare, LEVELS), "sample").highest == 9
+    assert table.dpm2(bare, spacing.given(bare, LEVELS), "sample").trained_up_to == 0
 
 
 def test_a_row_from_the_clean_sample() -> None:
