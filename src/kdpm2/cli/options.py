@@ -50,9 +50,9 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
     (
         "restarts",
         values.Restarts,
-        "A,B,N,K",
+        "A,B",
         NOISE,
-        "At sigma A up to B by noise, and down in N steps, K times; more after ; [none]",
+        "From sigma A up to B by noise, and down again; or A,B,STEPS,TIMES;.. [none]",
     ),
     ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
     ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
