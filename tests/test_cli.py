@@ -156,6 +156,9 @@ def test_flow_and_edm_models(unconditional: Path, tmp_path: Path, scheduler: Any
 
 OPTIONS = [
     "--eta 0.5 --s-noise 1.01",
+    "--eta value=1,end=0.5 --s-noise 1.02,1",
+    "--restarts sigma_min=0.3,sigma_max=2,steps=2",
+    "--sampler discrete --restarts 0.3,2,2,1;1,4",
     "--noise brownian",
     "--sampler discrete --s-churn 3 --s-tmin 0.1 --s-tmax 5 --s-noise 1.01",
     "--sigmas karras --sigma-min 0.1 --sigma-max 10 --rho 5",
@@ -205,7 +208,7 @@ def test_the_command_line_has_every_option_of_the_schedulers() -> None:
         # What is left says what a model was trained on, or is for pipelines; --set reaches it.
         rest = known - by_name - by_choice - {"ays_sigmas", "sigma_curve", "tuned_sigmas", "timestep_spacing"}
         of_samples = {"sample_space", "clip_sample", "clip_sample_range", "thresholding", "snr_shift_scale"}
-        rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value", "restarts", "invert"}
+        rest -= of_samples | {"dynamic_thresholding_ratio", "sample_max_value", "invert"}
         assert all(name.startswith(("beta_", "trained_", "num_train", "base_", "max_")) for name in rest)
 
 

@@ -173,7 +173,11 @@ def _run(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a scheduler as columns have them."""
-    plain = {name: getattr(value, "value", value) for name, value in options.items() if name != "set_"}
+    plain = {
+        name: str(value) if isinstance(value, values.InWords) else getattr(value, "value", value)
+        for name, value in options.items()
+        if name != "set_"
+    }
     for assignment in options.get("set_", []):
         name, separator, value = assignment.partition("=")
         if not separator:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import typer
+
 from kdpm2 import _check
 from kdpm2.cli import values
-from kdpm2.cli.options import SCHEDULER_OPTIONS, Sampler, Sigmas, Spacing
-from kdpm2.cli.values import ByStep
+from kdpm2.cli.options import SCHEDULER_OPTIONS, WORDS, Sampler, Sigmas, Spacing
 from kdpm2.noise.seeds import LARGEST_SEED
 
 _LARGEST_EXACT = 2**53
@@ -31,7 +32,7 @@ class Cell(NamedTuple):
 
 def is_empty(value: object) -> bool:
     """Whether a cell says nothing."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def whole(low: int, high: int, multiple: int = 1) -> Cell:
@@ -53,6 +54,23 @@ def real(low: float = -math.inf, high: float = math.inf) -> Cell:
         return _check.finite(name, _check.number(name, _number_said(value), low, high))
 
     return Cell(float, read)
+
+
+def in_words(kind: type) -> Cell:
+    """What takes several numbers: as the command writes it, or lists and mappings of numbers. A number stays one."""
+    read_words = WORDS[kind]
+
+    def read(name: str, value: Any) -> float | str:
+        plain = value.tolist() if hasattr(value, "tolist") else value
+        try:
+            found = read_words(plain if isinstance(plain, str) else values.in_words(plain))
+        except TypeError as error:
+            raise TypeError(f"{name} {error}") from error
+        except typer.BadParameter as error:
+            raise ValueError(f"{name} {error.message}") from error
+        return str(found) if isinstance(found, values.InWords) else _check.finite(name, found)
+
+    return Cell(float if kind is values.ByStep else str, read)
 
 
 def one_of(allowed: Any) -> Cell:
@@ -137,7 +155,7 @@ CALLED: dict[str, Cell] = {
 _OF_TYPE = {
     int: whole(-_check.MOST_STEPS, _check.MOST_STEPS),
     float: real(),
-    ByStep: real(),  # in a table it is a number
+    **{kind: in_words(kind) for kind in WORDS},
     str: TEXT,
     bool: FLAG,
 }

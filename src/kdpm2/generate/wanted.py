@@ -13,7 +13,7 @@ from typing import Any
 
 from kdpm2 import _check
 from kdpm2.cli.loading import Model
-from kdpm2.cli.options import Sampler, Sigmas, Spacing, scheduler_class
+from kdpm2.cli.options import SCHEDULER_OPTIONS, WORDS, Sampler, Sigmas, Spacing, scheduler_class
 from kdpm2.generate import cells
 from kdpm2.noise.seeds import LARGEST_SEED
 
@@ -51,7 +51,10 @@ class Wanted:
         for name, kind in (("sigmas", Sigmas), ("spacing", Spacing)):
             if name in given:
                 options[name] = kind(given.pop(name))
-        options |= {name: given.pop(name) for name in list(given) if name in cells.SCHEDULED}
+        for name in [name for name in given if name in cells.SCHEDULED]:
+            value = given.pop(name)
+            reader = WORDS.get(SCHEDULER_OPTIONS[name])
+            options[name] = reader(value) if reader and isinstance(value, str) else value
         return options | ({"set_": [f"{name}={value}" for name, value in given.items()]} if given else {})
 
     @property

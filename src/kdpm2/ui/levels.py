@@ -60,7 +60,8 @@ def _label(name: str, what: str) -> str:
 
 
 def _in_words(name: str, table: StageTable) -> str:
-    levels = ", ".join(f"{sigma:.3g}" for sigma in table.sigmas)
+    starts = [*table.stage_sigmas[table.starts_step], table.sigmas[-1]]  # with what noise alone raises
+    levels = ", ".join(f"{sigma:.3g}" for sigma in starts)
     return f"{name or 'settings'}: {len(table)} network calls, sigma {levels}"
 
 

@@ -10,7 +10,7 @@ from kdpm2.cli.plan import Plan
 from kdpm2.ui import drawing, exported, files, levels, words
 from kdpm2.ui.layout import NO_AXIS, Shown, shown, widgets
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
+from kdpm2.ui.settings import BY_STEP, DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
 from kdpm2.ui.work import Worker
 
 _NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "hidden"}
@@ -89,10 +89,12 @@ def _summary(plan: Plan) -> str:
 
 def _visible(models: Models, set_: dict[str, Any]) -> None:
     """A setting that has no effect is not shown."""
-    choices = [set_["pipeline"], set_["sampler"]]
+    choices = [set_[name] for name in ("pipeline", "sampler", *BY_STEP.values())]
 
-    def of_choices(name: str, sampler: str) -> dict[Any, Any]:
-        return {set_[one]: gr.update(visible=has) for one, has in has_effect(models.named(name), sampler).items()}
+    def of_choices(name: str, sampler: str, *words: str) -> dict[Any, Any]:
+        by_step = dict(zip(BY_STEP.values(), words, strict=True))
+        effects = has_effect(models.named(name), sampler, by_step)
+        return {set_[one]: gr.update(visible=has) for one, has in effects.items()}
 
     def chosen(name: str) -> dict[Any, Any]:
         model = models.named(name)
@@ -103,7 +105,7 @@ def _visible(models: Models, set_: dict[str, Any]) -> None:
         }
         return {set_[one]: value for one, value in said.items()}
 
-    names = has_effect(models.named(DIGITS), START["sampler"])
+    names = has_effect(models.named(DIGITS), START["sampler"], START)
     gr.on([each.change for each in choices], of_choices, choices, [set_[name] for name in names], **_QUICK)
     set_["pipeline"].input(chosen, set_["pipeline"], _inputs(set_), **_QUICK)
 
