@@ -26,11 +26,11 @@ GUIDANCE: dict[str, Any] = {
     ],
     "guidance_interval": Annotated[
         values.Numbers | None,
-        option("LOW,HIGH", HOW, "Guidance between two noise levels only, as in 0.3,5", parser=values.interval),
+        option("A,B", HOW, "Guidance between noise levels A and B only", parser=values.interval),
     ],
     "guidance_rescale": Annotated[
         float | None,
-        option("0..1", HOW, "How much of a large scale's contrast is taken back", parser=values.real(0, 1)),
+        option("0..1", HOW, "Takes back contrast that a large scale adds", parser=values.real(0, 1)),
     ],
 }
 
