@@ -42,6 +42,18 @@ def restarts() -> None:
     rows("restarts.png", pictures)
 
 
+def kept() -> None:
+    """Nine network calls, and so many that more change little."""
+    cls = KDPM2AncestralDiscreteScheduler
+    options: dict[str, Any] = {"noise": "brownian", "sigma_curve": "ays_sd15"}
+    pictures = {
+        "5 steps, 9 calls": draw(cls, 5, LABELS, SEEDS, **options),
+        "8 kept, 9 calls": draw(cls, 8, LABELS, SEEDS, keep_estimate=True, **options),
+        "50 steps, 99 calls": draw(cls, 50, LABELS, SEEDS, **options),
+    }
+    rows("kept.png", pictures)
+
+
 def _digits(labels: list[int]) -> kdpm2.Denoiser:
     return kdpm2.denoiser_of(kdpm2.zoo.digits(), labels=labels)
 
@@ -117,7 +129,7 @@ def main() -> None:
         round_trip()
         return
     with style.styled():
-        for picture in (colours, eta_by_step, restarts, inversion, guidance, named_curves):
+        for picture in (colours, eta_by_step, restarts, kept, inversion, guidance, named_curves):
             picture()
             print(picture.__name__, flush=True)
 

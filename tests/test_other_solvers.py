@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kdpm2 import noise_schedule, spacing, table
+from kdpm2.asked_for import asked_for
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.sample_space import variance_preserving
 from tests.closed_form import variance_after
@@ -142,26 +143,26 @@ def test_what_the_data_is_multiplied_by_at_each_stage() -> None:
 
 def test_a_table_that_is_given_is_taken_as_it_is() -> None:
     made = table.dpm2(BETAS, spacing.given(BETAS, LEVELS), "epsilon", eta=0.3)
-    assert table.asked_for(BETAS, made, "epsilon") is made
-    assert table.asked_for(BETAS, made, "epsilon", 1, 1.0, table.Churn()) is made
+    assert asked_for(BETAS, made, "epsilon") is made
+    assert asked_for(BETAS, made, "epsilon", 1, 1.0, table.Churn()) is made
     others: list[dict[str, Any]] = [{"eta": 0.5}, {"s_noise": 0.5}, {"eta": 0.5, "s_noise": 0.5}, {"eta": [1, 1]}]
     for options in [*others, {"eta": 2.0}, {"churn": table.Churn(1.0)}]:
         with pytest.raises(ValueError, match="eta and s_noise must be 1, and s_churn 0, with a table"):
-            table.asked_for(BETAS, made, "epsilon", **options)
+            asked_for(BETAS, made, "epsilon", **options)
 
 
 def test_sigmas_that_are_given_are_ancestral_if_nothing_is_said() -> None:
-    made = table.asked_for(BETAS, LEVELS, "epsilon")
+    made = asked_for(BETAS, LEVELS, "epsilon")
     np.testing.assert_array_equal(made.rows, table.dpm2(BETAS, spacing.given(BETAS, LEVELS), eta=1.0).rows)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table.asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.0)
-        table.asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=[0.0, 0.0, 1.0])
+        asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.0)
+        asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=[0.0, 0.0, 1.0])
 
 
 def test_fresh_noise_where_sigmas_rise_brings_a_warning_at_the_callers_line() -> None:
     def door() -> table.StageTable:
-        return table.asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.5)
+        return asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.5)
 
     with pytest.warns(UserWarning, match=r"sigmas rise, and no noise is added where they do: eta=0.5") as told:
         made = door()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from kdpm2 import _check
 from kdpm2._check_tensor import floating, is_dense
 from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned, checked
+from kdpm2.table import StageTable
 
 Network = Callable[..., torch.Tensor]
 
@@ -93,6 +94,9 @@ class Denoiser:
         output = self.predict((like_x(scale) * x).to(x.dtype), conditioned_on, **conditioning)
         return (like_x(p) * x + like_x(q) * output).to(x.dtype)
 
+    def check(self, table: StageTable) -> None:
+        """See that this denoiser can be sampled by a table; ValueError if not. Any can, but for kinds that say so."""
+
     def predict(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The network's output as a tensor, from its scaled input and its timestep."""
         return self.outputs(x, timestep, **conditioning).followed
@@ -115,6 +119,10 @@ class Around(Denoiser):
     def __init__(self, inner: Denoiser) -> None:
         super().__init__(self._followed, inner.schedule, inner.prediction_type)
         self.inner = inner
+
+    def check(self, table: StageTable) -> None:
+        """As the inner one does."""
+        self.inner.check(table)
 
     def _followed(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         return self.outputs(x, timestep, **conditioning).followed

@@ -45,6 +45,7 @@ from kdpm2 import _check
 from kdpm2._check_tensor import is_dense
 from kdpm2.denoiser import Around, Denoiser, Network, Outputs, as_denoiser, described
 from kdpm2.noise_schedule import NoiseSchedule
+from kdpm2.table import StageTable
 
 LARGEST_SCALE = 1000.0
 _IN_ANOTHER_LOOP = (
@@ -126,6 +127,11 @@ class Guidance(NamedTuple):
         low, high = (-np.inf, np.inf) if interval is None else _timesteps(schedule, interval)
         return cls(scale, share, low, high, _check.flag("plus_plus", plus_plus))
 
+    def check(self, table: StageTable) -> None:
+        """See that it can guide a run along this table; ValueError if not."""
+        if self.plus_plus and table.keeps_estimate:
+            raise ValueError("plus_plus must be False with keep_estimate, whose steps have no sample at their start")
+
     def __call__(self, without: torch.Tensor, with_it: torch.Tensor, timestep: torch.Tensor) -> Outputs:
         """What a stage follows, from outputs of shape (B, ...) and timesteps of shape () or (B,)."""
 
@@ -178,6 +184,11 @@ class Guided(Around):
         if self._guidance.plus_plus:
             warnings.warn(_IN_ANOTHER_LOOP, stacklevel=2)
         return super().__call__(x, sigma, **conditioning)
+
+    def check(self, table: StageTable) -> None:
+        """CFG++ changes the sample at the start of a step, which a table that keeps estimates does not have."""
+        super().check(table)
+        self._guidance.check(table)
 
     def outputs(
         self,

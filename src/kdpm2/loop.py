@@ -38,7 +38,9 @@ class Run:
         callback: Called once a step with what k-diffusion's functions tell.
         disable: Whether to show no progress bar; None for one on a terminal.
         start: The stage at which it begins, which starts a step: 0, or where it was stopped.
-        stopped: Makes the state of the run for the callback, from the stage and the samples; None for no such thing.
+        anchor: What that stage has for an anchor, in a run that was stopped.
+        stopped: Makes the state of the run for the callback, from the stage, the samples and the anchor; None for no
+            such thing.
         draws_every_step: Whether noise is drawn for every step but the last, even if the step adds none. k-diffusion
             uses random numbers in this way.
     """
@@ -51,7 +53,8 @@ class Run:
     disable: bool | None = True
     draws_every_step: bool = False
     start: int = 0
-    stopped: Callable[[int, torch.Tensor], dict[str, Any]] | None = None
+    anchor: torch.Tensor | None = None
+    stopped: Callable[[int, torch.Tensor, torch.Tensor | None], dict[str, Any]] | None = None
 
 
 def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
@@ -64,7 +67,7 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     # seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
     unseen = run.callback is None
-    anchor = None
+    anchor = run.anchor
     told = _progress(run)
     for stage in range(run.start, len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
@@ -73,7 +76,7 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         model_output, unguided = run.model.outputs(network_input, timesteps[stage], **run.conditioning)
         del network_input
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output), anchor))
         if unguided is not None:
             x, model_output = update.renoised(table, stage, x, model_output, unguided)
         drawn: torch.Tensor | Draw | None = None
@@ -84,10 +87,11 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         into = memory[ends]
         if into is None and isinstance(drawn, torch.Tensor) and noise.fresh:
             into = drawn
+        kept = update.kept(table, stage, row, x, model_output)
         after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
         del model_output, unguided, drawn, into
         memory[ends] = after if unseen else None
-        x, anchor = after, None if ends else x
+        x, anchor = after, kept
         told(ends)
     return x
 
@@ -104,7 +108,7 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
         torch._dynamo.maybe_mark_dynamic(column, 0)  # other numbers of stages are no other graph
     x = x.detach().contiguous()
     # Tensors of their own from the start: to torch, arguments that are one tensor are another graph.
-    previous = torch.zeros_like(x)
+    previous = torch.zeros_like(x) if run.anchor is None else run.anchor.contiguous()
     drawn = torch.zeros_like(x) if noise.streams is None and table.adds_noise.any() else None
     told = _progress(run)
     for stage in range(run.start, len(table)):
@@ -115,8 +119,10 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
             run.model, held, held.stage[stage], x, previous, drawn, noise.streams, run.conditioning
         )
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
-        x, previous = after, x if renoised is None else renoised
+            anchor = previous if table.keeps_estimate else None
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output), anchor))
+        kept = update.kept(table, stage, row, x if renoised is None else renoised, model_output)
+        x, previous = after, x if kept is None else kept
         told(bool(table.ends_step[stage]))
     return x
 
@@ -163,10 +169,10 @@ def _progress(run: Run) -> Callable[[bool], object]:
     return told
 
 
-def _told(run: Run, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+def _told(run: Run, stage: int, x: torch.Tensor, denoised: torch.Tensor, anchor: torch.Tensor | None) -> dict[str, Any]:
     table = run.table
     step = int(table.step[stage])
     dtype = torch.promote_types(x.dtype, torch.float32)
     levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
     told = {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
-    return told if run.stopped is None else told | {"state": partial(run.stopped, stage, x)}
+    return told if run.stopped is None else told | {"state": partial(run.stopped, stage, x, anchor)}

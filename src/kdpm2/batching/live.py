@@ -23,18 +23,25 @@ class Rows:
         conditions: Shape (3, S), same dtype: noise levels, what the network is conditioned on, and `starts` of
             `kdpm2.update.DeviceTable`.
         step: Shape (S,), int64: which step each stage belongs to.
+        keeps_estimate: Whether a stage's anchor is the clean sample that the stage before saw.
     """
 
     coefficients: NDArray[np.floating]
     conditions: NDArray[np.floating]
     step: NDArray[np.int64]
+    keeps_estimate: bool = False
 
     @staticmethod
     def of(table: StageTable, dtype: torch.dtype) -> "Rows":
         """Those of a table, for samples of a dtype."""
         held = update.on_device(table, torch.device("cpu"), dtype)
         levels = torch.from_numpy(table.stage_sigmas).to(held.timesteps)
-        return Rows(held.rows.numpy(), torch.stack([levels, held.timesteps, held.starts]).numpy(), held.step.numpy())
+        return Rows(
+            held.rows.numpy(),
+            torch.stack([levels, held.timesteps, held.starts]).numpy(),
+            held.step.numpy(),
+            table.keeps_estimate,
+        )
 
     def __len__(self) -> int:
         return len(self.step)

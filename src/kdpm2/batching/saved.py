@@ -146,7 +146,9 @@ def _waiting(job: Job, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         "x": None if wanted.x is None else _put(wanted.x, tensors),
         "conditioning": _put(wanted.conditioning, tensors),
         "table": {
-            field.name: _put(value if isinstance(value, float) else torch.as_tensor(value, device="cpu"), tensors)
+            field.name: _put(
+                value if isinstance(value, (bool, float)) else torch.as_tensor(value, device="cpu"), tensors
+            )
             for field in fields(StageTable)
             for value in [getattr(wanted.table, field.name)]
         },

@@ -43,7 +43,8 @@ def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tens
         if "generators" in noise:
             generators.append(noise.pop("generators")[0])
         counted = {"id": request.id, "seed": request.seed, "stage": request.stage, "stages": len(request.rows)}
-        said.append(counted | ({"noise": noise} if noise else {}))
+        keeps = {"keeps_estimate": True} if request.rows.keeps_estimate else {}
+        said.append(counted | keeps | ({"noise": noise} if noise else {}))
     tensors: dict[str, torch.Tensor] = {}
     if requests:
         rows = [request.rows for request in requests]
@@ -147,6 +148,7 @@ def _take_over(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.Tens
         noise = kind_named(solver._noise).of_state(state, like)
         waiting = (tensors["sample"][number].to(solver._device), tensors["previous"][number].to(solver._device))
         coefficients, conditions, step = (tensors[name].numpy() for name in ("coefficients", "conditions", "step"))
-        rows = Rows(coefficients[own], conditions[:, own], step[own])
+        keeps = _check.flag("keeps_estimate", each.get("keeps_estimate", False))
+        rows = Rows(coefficients[own], conditions[:, own], step[own], keeps)
         stage = _check.integer("stage", each["stage"], 0, stages - 1)
         solver._requests[id] = Live(id, seed, rows, noise, waiting, stage)

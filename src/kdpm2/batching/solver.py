@@ -297,7 +297,8 @@ class BatchedSolver:
             for place, request in enumerate(self._places)
             if request.stage + 1 == len(request.rows) and request.id in self._requests
         ]
-        self._sample, self._previous, self._asked = after, sample, None
+        kept = self._kept(rows, sample, model_output)
+        self._sample, self._previous, self._asked = after, kept, None
         for request in self._places:
             request.stage += 1
             request.drawn = None
@@ -315,6 +316,15 @@ class BatchedSolver:
         own = slice(0, count)
         after = update.each(rows[own], sample[own], model_output[own], self._previous[own], noise)
         return after if count == size else torch.cat([after, after.new_zeros(size - count, *self._shape)])
+
+    def _kept(self, rows: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """What the next stages have for an anchor: what these read, or the clean samples that they saw."""
+        places = [place for place, request in enumerate(self._places) if request.rows.keeps_estimate]
+        if not places:
+            return sample
+        index = self._moved(torch.tensor(places, dtype=torch.int64, device="cpu"))
+        own, *parts = (each.index_select(0, index) for each in (rows, sample, model_output))
+        return sample.index_copy(0, index, update.denoised_by(own, *parts))
 
     def _drawn(self, size: int) -> torch.Tensor | Draw | None:
         """The noise of a batch of `size`. None if no stage adds any."""

@@ -54,6 +54,7 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
         NOISE,
         "From sigma A up to B by noise, and down again; or A,B,STEPS,TIMES;.. [none]",
     ),
+    ("keep_estimate", bool, "", LEVELS, "N+1 network calls instead of 2N-1: see the docs"),
     ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
     ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
     ("s_tmax", float, "SIGMA", NOISE, "Discrete: largest sigma that is churned"),

@@ -97,7 +97,9 @@ def _guidance(one: _Asked) -> Guidance | None:
     if scale == 1 and not plus_plus:
         return None
     between, rescale = said.get("guidance_interval"), said.get("guidance_rescale", 0.0)
-    return Guidance.of(one.scheduler._schedule, scale, plus_plus, between, rescale)
+    applied = Guidance.of(one.scheduler._schedule, scale, plus_plus, between, rescale)
+    applied.check(one.scheduler.table)
+    return applied
 
 
 class _OfRows(Denoiser):

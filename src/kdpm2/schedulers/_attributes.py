@@ -81,7 +81,7 @@ class Attributes(Configured):
     @property
     def _shows_stages(self) -> bool:
         """Whether `sigmas` has the level of each stage."""
-        return self._is_flow
+        return self._is_flow or self._table.keeps_estimate
 
     def _run_begins_or_ends(self) -> None:
         """Note where what is shown depends on whether a run is under way."""
@@ -257,6 +257,8 @@ class Attributes(Configured):
     def _use_sigmas(self, held: Any) -> None:
         """Let the run visit the levels in `sigmas`, in the attribute's layout, or one for each step and the end."""
         table, shown = self._table, type(self).sigmas.made(self)
+        if table.keeps_estimate:  # a level there belongs to two steps
+            _refuse("sigmas")
         try:
             levels = held.detach().to("cpu", torch.float64).numpy()
         except (AttributeError, RuntimeError, TypeError):

@@ -8,7 +8,17 @@ tensor chooses the row.
 """
 
 from kdpm2.update._eager import begun, denoised, input_scales, noised
-from kdpm2.update._indexed import COLUMNS, DeviceTable, at_stage, network_input, on_device, renoised_at, renoised_by
+from kdpm2.update._indexed import (
+    COLUMNS,
+    DeviceTable,
+    at_stage,
+    denoised_by,
+    network_input,
+    on_device,
+    renoised_at,
+    renoised_by,
+)
+from kdpm2.update._kept import kept
 from kdpm2.update._renoised import renoised
 from kdpm2.update.ways import advance, apply, each
 
@@ -20,8 +30,10 @@ __all__ = [
     "at_stage",
     "begun",
     "denoised",
+    "denoised_by",
     "each",
     "input_scales",
+    "kept",
     "network_input",
     "noised",
     "on_device",

@@ -88,6 +88,13 @@ def renoised_by(
     return renoised_of((p, q), _per_sample(starts, sample), sample, model_output, unguided)
 
 
+def denoised_by(rows: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+    """The network's estimates of the clean samples, by rows of shape (B, 7): a new tensor."""
+    *_, p, q = (_per_sample(column, sample) for column in rows.unbind(1))
+    working = rows.dtype
+    return (p * sample.to(working)).addcmul_(q, model_output.to(working)).to(sample.dtype)
+
+
 def at_stage(
     table: DeviceTable,
     stage: torch.Tensor,

@@ -86,6 +86,8 @@ class PixelPipeline(DiffusionPipeline):
         if num_inference_steps is None and sigmas is None and timesteps is None:
             num_inference_steps = 25
         self.scheduler.set_timesteps(num_inference_steps, device=self.device, sigmas=sigmas, timesteps=timesteps)
+        if applied is not None:
+            applied.check(self.scheduler.table)
         sample = gaussian(shape, self.unet.dtype, self.device, generator) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
             for stage, timestep in enumerate(self.scheduler.timesteps):
