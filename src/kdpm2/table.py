@@ -142,6 +142,12 @@ class StageTable:
         return keeps
 
     @cached_property
+    def reads_midpoint(self) -> NDArray[np.bool_]:
+        """Shape (S,), bool: whether the stage reads a midpoint's sample, not that at the start of a step."""
+        reads: NDArray[np.bool_] = ~self.starts_step | (self.rows[:, Row._fields.index("anchor")] != 0)
+        return reads
+
+    @cached_property
     def first_stage(self) -> NDArray[np.intp]:
         """Shape (N,), int: the stage that starts each step."""
         return np.flatnonzero(self.starts_step)
@@ -164,8 +170,7 @@ class StageTable:
     @cached_property
     def rows_entered(self) -> list[Row]:
         """The same for stages without an anchor, because they start a step or the run."""
-        alone = self.starts_step & (self.rows[:, Row._fields.index("anchor")] == 0)
-        entered = np.where(alone[:, None], self.rows, self.entry_rows)
+        entered = np.where(self.reads_midpoint[:, None], self.entry_rows, self.rows)
         return [Row._make(row) for row in entered.tolist()]
 
 

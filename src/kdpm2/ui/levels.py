@@ -24,7 +24,7 @@ def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
     for (name, table), color in zip(tables, _COLORS, strict=False):
-        calls, starts = range(1, len(table) + 1), table.starts_step
+        calls, starts = range(1, len(table) + 1), ~table.reads_midpoint
         axes.plot(calls, table.stage_sigmas, color=color, alpha=0.5, linewidth=1.5)
         for chosen, marker, what in ((starts, "o", "sigma"), (~starts, "x", "midpoint")):
             at = [stage for stage in range(len(table)) if chosen[stage]]
