@@ -158,6 +158,7 @@ def test_sigmas_that_are_given_are_ancestral_if_nothing_is_said() -> None:
         warnings.simplefilter("error")
         asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.0)
         asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=[0.0, 0.0, 1.0])
+        asked_for(BETAS, [2.0, 2.0, 1.0, 0.0], "epsilon", eta=1.0)
 
 
 def test_fresh_noise_where_sigmas_rise_brings_a_warning_at_the_callers_line() -> None:
@@ -185,6 +186,19 @@ def test_levels_of_ones_own() -> None:
             spacing.given(BETAS, wrong, may_rise=True)
     with pytest.raises(ValueError, match="at most 1, the last of which may be 0"):
         spacing.given(FLOW, [1.1, 0.0])
+
+
+def test_timesteps_may_be_told_for_the_final_zero_too() -> None:
+    with_it, without = (spacing.custom(BETAS, [5.0, 1.0, 0.0], told) for told in ([900.0, 300.0, 0.0], [900.0, 300.0]))
+    assert with_it.timesteps.tolist() == without.timesteps.tolist() == [900, 300]
+    with pytest.raises(ValueError, match="timesteps must be as many as sigmas, 2 above 0, got 1"):
+        spacing.custom(BETAS, [5.0, 1.0, 0.0], [900.0])
+
+
+def test_tuned_levels_are_a_curve_of_their_own() -> None:
+    assert spacing.steps(BETAS, 2, tuned_sigmas=[10.0, 1.0, 0.1]).sigmas.tolist() == pytest.approx([10, 1, 0])
+    with pytest.raises(ValueError, match="sigma_curve must be None with tuned_sigmas, got 'karras'"):
+        spacing.steps(BETAS, 2, sigma_curve="karras", tuned_sigmas=[10.0, 1.0, 0.1])
 
 
 def test_a_run_without_steps_starts_from_its_sample() -> None:
