@@ -17,7 +17,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UNet2DModel,
 )
-from PIL import Image
+from PIL import Image, ImageChops, ImageFont
 from typer.testing import CliRunner, Result
 
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, curves, spacing
@@ -301,6 +301,17 @@ def test_tiling(count: int, columns: int, rows: int) -> None:
     assert sheet.getpixel((2 + 102 * column + 50, 2 + 52 * row + 25)) == count - 1
 
 
+def test_small_pictures_are_enlarged_and_from_16_pixels_on_keep_their_pixels() -> None:
+    chance = np.random.default_rng(0)
+    for side, tile_side in ((8, 64), (16, 64), (24, 72)):
+        image = Image.fromarray(chance.choice([0, 255], (side, side)).astype(np.uint8))
+        sheet = contact_sheet.tiled([image])
+        assert sheet.width == tile_side + 2 * contact_sheet.MARGIN
+        margin = contact_sheet.MARGIN
+        levels = np.unique(np.asarray(sheet)[margin:-margin, margin:-margin])
+        assert (len(levels) == 2) == (side >= 16)
+
+
 def test_a_prompt_in_any_script_is_kept(tmp_path: Path) -> None:
     contact_sheet.save(Image.new("L", (4, 4)), tmp_path / "a.png", {"parameters": "猫 σ", "command": "kdpm2"})
     assert Image.open(tmp_path / "a.png").text == {"parameters": "猫 σ", "command": "kdpm2"}  # type: ignore[attr-defined]
@@ -395,8 +406,38 @@ def test_the_sheet_is_labelled(tmp_path: Path) -> None:
     assert labelled.size[1] >= plain.size[1] + 3 * 10  # a heading, a label and a seed
     assert "--annotate" in labelled.text["command"]  # type: ignore[attr-defined]
     assert labelled.crop((0, 0, labelled.width, 12)).getextrema()[0] < 100  # type: ignore[operator]
+    # The heading is broken where it is wider than the sheet, so that nothing of it is cut off.
+    margin = labelled.crop((labelled.width - contact_sheet.MARGIN, 0, *labelled.size))
+    assert margin.getextrema()[0] == 255
     refused = kdpm2("sample", *arguments, "--annotate", "--output", str(tmp_path / "folder"))
     assert "Invalid value for --annotate: labels a contact sheet" in refused.output
+
+
+def test_captions_are_as_readable_on_larger_pictures() -> None:
+    def ink(side: int) -> tuple[int, int]:
+        sheet = contact_sheet.tiled([Image.new("L", (side, side), "white")] * 2, ["seed 1\nseed 2"] * 2)
+        box = ImageChops.invert(sheet).getbbox()
+        assert box is not None
+        left, top, right, bottom = box
+        assert left >= contact_sheet.MARGIN
+        assert top > side
+        assert right < 2 * (side + contact_sheet.MARGIN)
+        return bottom - top, sheet.height - side
+
+    (small, below_small), (large, below_large) = ink(64), ink(512)
+    assert below_small >= small >= 18  # two lines of letters with ascenders
+    assert below_large >= large
+    if "size" in inspect.signature(ImageFont.load_default).parameters:  # since Pillow 10.1
+        assert large > 1.5 * small
+
+
+def test_a_caption_wider_than_its_picture_is_broken() -> None:
+    long = f"seed {2**64 - 1}"
+    sheet = contact_sheet.tiled([Image.new("L", (64, 64), "white")] * 2, [long, ""])
+    beside = sheet.crop((64 + 2 * contact_sheet.MARGIN, 0, *sheet.size))
+    assert beside.getextrema() == (255, 255)
+    short = contact_sheet.tiled([Image.new("L", (64, 64), "white")] * 2, ["seed 1", ""])
+    assert sheet.height > short.height
 
 
 def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:
@@ -404,6 +445,29 @@ def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:
     numbered = sample(tmp_path / "b.png", "--steps", "2", "--number", "2", "--labels", "10")
     assert named.tobytes() == numbered.tobytes()
     assert named.text == numbered.text  # type: ignore[attr-defined]
+
+
+def test_the_built_in_model_can_be_named(tmp_path: Path) -> None:
+    arguments = ["--steps", "2", "--number", "2"]
+    unnamed = sample(tmp_path / "a.png", *arguments)
+    named = sample(tmp_path / "b.png", *arguments, "--model", "digits")
+    assert named.tobytes() == unnamed.tobytes()
+    assert "--model digits" in named.text["command"]  # type: ignore[attr-defined]
+    assert "Model: kdpm2 digits" in named.text["parameters"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "letters"], "'letters' is not "),
+        (["--model", "digits", "--pipeline", "."], "names a built-in model, and must be left out with --pipeline"),
+    ],
+)
+def test_what_is_no_built_in_model_is_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = kdpm2("sample", *arguments, "--output", str(tmp_path / "a.png"))
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_64_bits_of_a_seed_count(tmp_path: Path) -> None:

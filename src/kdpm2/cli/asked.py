@@ -1,6 +1,7 @@
 """What pictures are asked for: the options of the commands that draw some."""
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +12,14 @@ from kdpm2.cli.gathered import Parameter, gathered
 from kdpm2.cli.guiding import GUIDANCE
 from kdpm2.cli.loading import DTYPES
 from kdpm2.cli.options import HOW, SPEED, WHAT, scheduler_options
+from kdpm2.zoo.built_in import BUILT_IN
 
 LARGEST_SEED = 2**64 - 1
 MOST_TOGETHER = 1000
 LONGEST_SIDE = 16_384
+
+# Of strings, so that each is its own name on the command line.
+Models = Enum("Models", {name: name for name in BUILT_IN}, type=str)  # type: ignore[misc]
 
 Asked = dict[str, Any]
 """The options that were given, and those that have a default, by name."""
@@ -31,6 +36,7 @@ def drawing_options() -> dict[str, Parameter]:
     whole_steps, seeds = values.whole(1, shared.MOST_STEPS), values.whole(0, LARGEST_SEED)
     own = {
         "labels": _option(values.Labels, "A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", values.labels),
+        "model": _option(Models, "NAME", WHAT, f"A built-in model: {', '.join(BUILT_IN)} [digits]"),
         "pipeline": _option(str, "NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits"),
         "prompt": _option(str, "TEXT", WHAT, "What a text-to-image pipeline draws"),
         "negative_prompt": _option(str, "TEXT", WHAT, "What a text-to-image pipeline must not draw"),

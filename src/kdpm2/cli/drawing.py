@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from kdpm2._progress import bar
-from kdpm2.cli import values
 from kdpm2.cli.loading import device_of, dtype_of, load
 from kdpm2.cli.options import refuse, refused_by
 from kdpm2.cli.pictures import Drawn, Picture
@@ -22,7 +21,7 @@ class Held:
 
     def pipeline(self, plan: Plan) -> Any:
         """The pipeline of a plan, with its scheduler; ends the command if it cannot be loaded."""
-        key = plan.model.name, plan.device, plan.dtype
+        key = plan.model.name, plan.model.built_in, plan.device, plan.dtype
         if key == self._key:
             self._pipe.scheduler = plan.scheduler_of(self._config)
             return self._pipe
@@ -72,8 +71,7 @@ def _draw_batch(pipe: Any, plan: Plan, pictures: list[Picture]) -> list[Drawn]:
         if name in arguments:
             arguments[name] = [arguments[name]] * count
     if pictures[0].label is not None:
-        no_class = (plan.model.classes or 1) - 1
-        arguments["labels"] = [no_class if each.label == values.ANY else int(each.label or 0) for each in pictures]
+        arguments["labels"] = [plan.model.class_of(each.label) for each in pictures if each.label is not None]
     elif plan.model.on_pixels:
         arguments["num_images"] = count
     try:

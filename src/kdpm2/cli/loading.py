@@ -7,7 +7,6 @@ they would run or unpickle all the same, some of it only in releases of diffuser
 import importlib.util
 import inspect
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 import kdpm2
 from kdpm2._check import shown
 from kdpm2.cli.options import checked_folder, refuse
+from kdpm2.cli.values import ANY
+from kdpm2.zoo.built_in import DIGITS, BuiltIn
 
 DTYPES = ("float32", "float16", "bfloat16")
 """Of the weights."""
@@ -28,13 +29,14 @@ class Model(NamedTuple):
     """What is known of a model before its weights are read.
 
     Attributes:
-        name: The folder or hub id of its pipeline; None for the built-in digits.
+        name: The folder or hub id of its pipeline; None for a built-in model.
         is_folder: Whether that is a folder.
         libraries: That of each component, where a pipeline is named.
         on_pixels: Whether it is a network on pixels and nothing else.
         accepted: What its pipeline may be called with.
         classes: How many labels its network takes, the last of them for no class; None for a network without.
         config: Of its scheduler.
+        built_in: Which built-in model it is; None for a pipeline.
     """
 
     name: str | None
@@ -44,24 +46,36 @@ class Model(NamedTuple):
     accepted: frozenset[str]
     classes: int | None
     config: Any
+    built_in: BuiltIn | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The words for its labels; none where they are numbers."""
+        return () if self.built_in is None or self.built_in.kinds[0].isdecimal() else self.built_in.kinds
+
+    def label_of(self, label: int | str) -> int | str | None:
+        """A label as pictures have it: a word if there are words, else a number; None if there is no such label."""
+        if self.classes is None:
+            return None
+        if label in (ANY, self.classes - 1):
+            return ANY
+        if isinstance(label, str):
+            return label if label in self.kinds else None
+        return None if label >= self.classes else self.kinds[label] if self.kinds else label
+
+    def class_of(self, label: int | str) -> int:
+        """The number of a label of its own."""
+        if label == ANY:
+            return (self.classes or 1) - 1
+        return self.kinds.index(label) if isinstance(label, str) else label
 
 
-def digits() -> Model:
-    """The built-in model."""
-    import kdpm2.zoo
+def built_in(which: BuiltIn = DIGITS) -> Model:
+    """A built-in model."""
     from kdpm2.zoo.pixels import PixelPipeline
 
-    weights = Path(kdpm2.zoo.__file__).parent / "weights"
-    config = json.loads((weights / "scheduler" / "scheduler_config.json").read_text())
-    return Model(None, True, {}, True, _parameters(PixelPipeline), number_of_digits() + 1, config)
-
-
-def number_of_digits() -> int:
-    """How many classes the built-in model has; looked up without loading anything."""
-    import kdpm2.zoo
-
-    unet = Path(kdpm2.zoo.__file__).parent / "weights" / "unet" / "config.json"
-    return int(json.loads(unet.read_text())["num_class_embeds"]) - 1
+    classes = len(which.kinds) + 1
+    return Model(None, True, {}, True, _parameters(PixelPipeline), classes, which.scheduler_config, which)
 
 
 def describe(option: str, name: str) -> Model:
@@ -102,7 +116,7 @@ def load(option: str, model: Model, dtype: Any, scheduler_of: Callable[[Any], An
     if model.name is None:
         from kdpm2 import zoo
 
-        pipe: Any = zoo.digits()
+        pipe: Any = getattr(zoo, (model.built_in or DIGITS).name)()
         pipe.scheduler = scheduler_of(pipe.scheduler.config)
         return pipe if dtype is None else pipe.to(dtype)
     from diffusers import DiffusionPipeline

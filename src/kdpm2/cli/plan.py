@@ -8,13 +8,12 @@ from typing import Any
 from kdpm2.cli import said, values
 from kdpm2.cli.asked import LARGEST_SEED, Asked
 from kdpm2.cli.guiding import GUIDANCE, check_guided
-from kdpm2.cli.loading import DTYPES, Model, describe, digits, number_of_digits
+from kdpm2.cli.loading import DTYPES, Model, built_in, describe
 from kdpm2.cli.options import changes, flattened, own_levels, refuse, refused_by, scheduler_class, scheduler_options
 from kdpm2.cli.pictures import Picture
 from kdpm2.table import StageTable
+from kdpm2.zoo.built_in import BUILT_IN, DIGITS, BuiltIn
 
-_DIGITS = 100
-_DIGITS_TOGETHER = 200
 _DEFAULT_STEPS = 25
 
 
@@ -66,25 +65,28 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
 
     Args:
         asked: What is asked for.
-        number: Of pictures; 100 digits or 1 of a pipeline if None.
+        number: Of pictures; a sheet of a built-in model or 1 of a pipeline if None.
         described: What a pipeline is made of; for many plans, a function that looks only once.
     """
     options = {name: asked[name] for name in scheduler_options() if name in asked}
     pipeline, seed, dtype = asked.get("pipeline"), asked["seed"], asked.get("dtype")
-    count = number or (_DIGITS if pipeline is None else 1)
+    which = _built_in(asked)
+    count = number or (1 if which is None else which.sheet)
     if seed + count - 1 > LARGEST_SEED:
         refuse("--seed", f"must be at most {LARGEST_SEED} for the last of {count} images, got {seed} for the first")
     if dtype is not None and dtype not in DTYPES:
         refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
     labels = asked.get("labels")
-    if pipeline is None:
-        labels = checked_labels(labels or values.Labels(range(number_of_digits())), number_of_digits() + 1)
+    if which is not None:
+        model = built_in(which)
+        labels = checked_labels(labels or values.Labels(range(len(which.kinds))), model)
     own = own_levels(asked.get("steps"), asked.get("at_sigmas"), asked.get("at_timesteps"), options)
     spaced: dict[str, Any] = own or {"num_inference_steps": asked.get("steps") or _DEFAULT_STEPS}
     changed = changes(options)
-    model = digits() if pipeline is None else described("--pipeline", pipeline)
-    if labels is not None and pipeline is not None and "labels" in model.accepted and model.classes is not None:
-        labels = checked_labels(labels, model.classes)
+    if pipeline is not None:
+        model = described("--pipeline", pipeline)
+        if labels is not None and "labels" in model.accepted and model.classes is not None:
+            labels = checked_labels(labels, model)
     called = {
         name: asked[name] for name in ("prompt", "negative_prompt", "height", "width", *GUIDANCE) if name in asked
     } | spaced
@@ -98,10 +100,10 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
         {**options, "number": count, "seed": seed, "labels": listed, "steps": spaced.get("num_inference_steps")},
         levels={name: flattened(levels) for name, levels in own.items()},
         config=scheduler.config,
-        of_model={"pipeline": pipeline, "dtype": dtype, **_as_written(called, spaced)},
+        of_model={name: asked.get(name) for name in ("model", "pipeline", "dtype")} | _as_written(called, spaced),
     )
     pictures = [Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)]
-    together = asked.get("batch") or (_DIGITS_TOGETHER if pipeline is None else 1)
+    together = asked.get("batch") or (1 if which is None else which.together)
     return Plan(
         model, pictures, called, spaced, options, scheduler_of, scheduler, given, together, asked["device"], dtype
     )
@@ -113,12 +115,26 @@ def _as_written(called: Mapping[str, Any], spaced: Mapping[str, Any]) -> dict[st
     return {name: flattened(value) if isinstance(value, values.Numbers) else value for name, value in own.items()}
 
 
-def checked_labels(labels: values.Labels, classes: int) -> values.Labels:
-    """The labels, of which that for no class is called "any"."""
+def _built_in(asked: Asked) -> BuiltIn | None:
+    """The built-in model that is asked for; None for a pipeline."""
+    if "pipeline" in asked:
+        if "model" in asked:
+            refuse("--model", "names a built-in model, and must be left out with --pipeline")
+        return None
+    return BUILT_IN[asked["model"].value] if "model" in asked else DIGITS
+
+
+def checked_labels(labels: values.Labels, model: Model) -> values.Labels:
+    """The labels as the model has them, of which that for no class is called "any"."""
+    checked = values.Labels()
     for label in labels:
-        if label != values.ANY and int(label) >= classes:
-            refuse("--labels", f"each must be from 0 to {classes - 2}, or any, got {values.short(label)}")
-    return values.Labels(values.ANY if label == classes - 1 else label for label in labels)
+        own = model.label_of(label)
+        if own is None:
+            words = f", one of {', '.join(model.kinds)}" if model.kinds else ""
+            highest = (model.classes or 0) - 2
+            refuse("--labels", f"each must be from 0 to {highest}{words}, or any, got {values.short(label)}")
+        checked.append(own)
+    return checked
 
 
 def check_accepted(model: Model, labels: values.Labels | None, called: Mapping[str, Any]) -> None:

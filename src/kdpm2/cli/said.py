@@ -10,6 +10,7 @@ from typing import Any
 import kdpm2
 from kdpm2.cli.options import Sampler, as_arguments, curve_of
 from kdpm2.cli.pictures import Picture
+from kdpm2.zoo.built_in import DIGITS
 
 SAMPLER_NAMES = {Sampler.ancestral: "DPM2 a", Sampler.discrete: "DPM2"}
 _ORDER = ("steps", "number", "seed", "labels", "at_sigmas", "at_timesteps")
@@ -38,16 +39,16 @@ def command(said: Mapping[str, Any]) -> str:
     return shlex.join(["kdpm2", "sample", *words])
 
 
-def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
-    """The two texts of pictures of a size, made in so many stages."""
-    settings = {
+def settings(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The settings of pictures of a size, made in so many stages, by the names that Stable Diffusion's users know."""
+    known = {
         "Steps": said.get("steps", (stages + 1) // 2),
         "Sampler": SAMPLER_NAMES[said["sampler"]],
         "Schedule type": said.get("sigmas", "own").capitalize(),
         "CFG scale": said.get("guidance_scale"),
         "Seed": said["seed"],
         "Size": "x".join(map(str, size)),
-        "Model": said.get("pipeline", "kdpm2 digits"),
+        "Model": said.get("pipeline") or f"kdpm2 {_built_in(said)}",
         # As A1111 has them.
         "Eta": said.get("eta"),
         "Sigma churn": said.get("s_churn"),
@@ -56,8 +57,21 @@ def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[
         "Discard penultimate sigma": said.get("discard_next_to_last_sigma"),
         "Version": f"kdpm2 {kdpm2.__version__}",
     }
-    subject = said.get("prompt") or (f"digits {said['labels']}" if "labels" in said else "")
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _built_in(said: Mapping[str, Any]) -> str:
+    return str(getattr(said.get("model"), "value", DIGITS.name))
+
+
+def listed(named: Mapping[str, Any]) -> str:
+    """Settings on one line."""
+    return ", ".join(f"{name}: {value}" for name, value in named.items())
+
+
+def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
+    """The two texts of pictures of a size, made in so many stages."""
+    subject = said.get("prompt") or (f"{_built_in(said)} {said['labels']}" if "labels" in said else "")
     if "negative_prompt" in said:
         subject += f"\nNegative prompt: {said['negative_prompt']}"
-    listed = ", ".join(f"{key}: {value}" for key, value in settings.items() if value is not None)
-    return {"parameters": f"{subject}\n{listed}", "command": command(said)}
+    return {"parameters": f"{subject}\n{listed(settings(said, stages, size))}", "command": command(said)}

@@ -16,6 +16,7 @@ from kdpm2.cli.pictures import Drawn, Picture
 MOST = 1_000_000
 _MOST_ON_A_SHEET = 10_000
 _OPTION = "--output"
+_NOT_IN_A_HEADING = ("Seed", "Size", "Version")  # the seeds stand below the pictures, and the rest is in the file
 
 
 class Sheet:
@@ -60,8 +61,9 @@ class Sheet:
         shared = ""
         if self._annotate:
             subject = self._given.get("prompt") or (f"label {labels.pop()}" if len(labels) == 1 else "")
-            settings = texts["parameters"].rpartition("\n")[2].partition(", Seed:")[0]
-            shared = f"{subject}; {settings}" if subject not in ("", "label None") else settings
+            settings = said.settings(self._given, self._stages, self._held[0].image.size)
+            same = said.listed({name: value for name, value in settings.items() if name not in _NOT_IN_A_HEADING})
+            shared = f"{subject}; {same}" if subject not in ("", "label None") else same
         sheet = contact_sheet.tiled([drawn.image for drawn in self._held], captions, shared)
         contact_sheet.save(sheet, unfinished, texts)
 

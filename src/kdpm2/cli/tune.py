@@ -11,7 +11,7 @@ import typer
 from kdpm2.cli import values
 from kdpm2.cli.grouped import option
 from kdpm2.cli.guiding import check_guided, takes_guidance_options
-from kdpm2.cli.loading import DTYPES, describe, device_of, digits, dtype_of, load, number_of_digits
+from kdpm2.cli.loading import DTYPES, built_in, describe, device_of, dtype_of, load
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
 from kdpm2.cli.plan import check_accepted, checked_labels
@@ -67,11 +67,11 @@ def tune(
     check("--output", output, [".json"], force)
     if dtype is not None and dtype not in DTYPES:
         refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
-    model = digits() if pipeline is None else describe("--pipeline", pipeline)
+    model = built_in() if pipeline is None else describe("--pipeline", pipeline)
     if labels is None and pipeline is None:
-        labels = values.Labels(range(number_of_digits()))
+        labels = values.Labels(range((model.classes or 1) - 1))
     if labels is not None and model.classes is not None:
-        labels = checked_labels(labels, model.classes)
+        labels = checked_labels(labels, model)
     called: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt}
     called = {name: value for name, value in called.items() if value is not None}
     check_guided(guidance)

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from kdpm2 import _check, restart
+from kdpm2.zoo.built_in import BUILT_IN
 
 ANY = "any"
 """The label of a picture that may be of any class."""
@@ -176,12 +177,13 @@ def labels(text: str) -> Labels:
     parts = [part.strip() for part in str(text).split(",")]
     if len(parts) > _check.MOST_STEPS:
         raise typer.BadParameter(f"must be at most {_check.MOST_STEPS} labels, got {len(parts)}")
+    words = {ANY, *(kind for each in BUILT_IN.values() for kind in each.kinds if not kind.isdecimal())}
     for part in parts:
-        if part != ANY and not (part.isdecimal() and len(part) <= _MOST_DIGITS):
+        if part not in words and not (part.isdecimal() and len(part) <= _MOST_DIGITS):
             raise typer.BadParameter(
                 f"must be whole numbers separated by commas, or {ANY!r} for any class, got {short(text)}"
             )
-    return Labels(part if part == ANY else int(part) for part in parts)
+    return Labels(part if part in words else int(part) for part in parts)
 
 
 def short(text: object) -> str:

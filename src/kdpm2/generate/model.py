@@ -37,7 +37,7 @@ def refusals() -> Iterator[None]:
 def described(pipeline: str | None) -> Model:
     """What a pipeline in a folder or of a hub id is made of, or the built-in model; ValueError if neither serves."""
     with refusals():
-        return loading.digits() if pipeline is None else loading.describe("pipeline", pipeline)
+        return loading.built_in() if pipeline is None else loading.describe("pipeline", pipeline)
 
 
 def digest(model: Model) -> str:

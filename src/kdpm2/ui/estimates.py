@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from kdpm2.cli.contact_sheet import enlargement
+from kdpm2.cli.contact_sheet import enlarged, enlargement
 from kdpm2.cli.watching import Seen
 
 _MOST_ROWS, _MOST_COLUMNS = 4, 12
@@ -44,7 +44,7 @@ class Strip:
         sheet = Image.new("RGB", size, "#808080")
         for column, images in enumerate(self._columns):
             for row, image in enumerate(images):
-                tile = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+                tile = enlarged(image.convert("RGB"), (width, height))
                 sheet.paste(tile, (column * (width + _GAP), row * (height + _GAP)))
         return sheet
 

@@ -5,7 +5,6 @@ from typing import Any
 from kdpm2.cli import said
 from kdpm2.cli.options import changes, scheduler_class
 from kdpm2.cli.plan import Plan
-from kdpm2.cli.values import ANY
 
 
 def command(plan: Plan) -> str:
@@ -31,9 +30,9 @@ def python(plan: Plan) -> str:
     imports = [f"from kdpm2 import {cls}", "from kdpm2.noise import generator_of"]
     weights = "" if plan.dtype is None else f"torch.{plan.dtype}"
     put = f"pipe.scheduler = {cls}.from_config(pipe.scheduler.config{changed})"
-    if plan.model.name is None:
+    if plan.model.built_in is not None:
         imports[0] += ", zoo"
-        made = ["pipe = zoo.digits()" + (weights and f".to({weights})"), put]
+        made = [f"pipe = zoo.{plan.model.built_in.name}()" + (weights and f".to({weights})"), put]
     else:
         imports.insert(0, "from diffusers import DiffusionPipeline")
         of_weights = weights and f", torch_dtype={weights}"
@@ -62,8 +61,7 @@ def _called(plan: Plan) -> str:
     called: dict[str, Any] = {}
     count = len(plan.pictures)
     if plan.pictures[0].label is not None:
-        none = (plan.model.classes or 1) - 1
-        called["labels"] = [none if picture.label == ANY else picture.label for picture in plan.pictures]
+        called["labels"] = [plan.model.class_of(each.label) for each in plan.pictures if each.label is not None]
     elif plan.model.on_pixels:
         called["num_images"] = count
     for name, value in plan.called.items():

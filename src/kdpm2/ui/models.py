@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdpm2.cli.loading import Model, describe, digits
+from kdpm2.cli.loading import Model, built_in, describe
 from kdpm2.cli.options import Refusal
 from kdpm2.cli.plan import Plan, planned
 from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words, settings
@@ -17,7 +17,7 @@ class Models:
     """
 
     def __init__(self, pipelines: Sequence[str]) -> None:
-        self._models = {DIGITS: digits(), **{name: describe("--pipeline", name) for name in pipelines}}
+        self._models = {DIGITS: built_in(), **{name: describe("--pipeline", name) for name in pipelines}}
 
     @property
     def names(self) -> list[str]:

@@ -63,7 +63,9 @@ class Grid:
         """The cells in the order in which they are drawn: those that need the same model follow one another."""
         turns: dict[tuple[object, ...], list[Cell]] = {}
         for cell in self.cells:
-            turns.setdefault((cell.plan.model.name, cell.plan.dtype, cell.plan.device), []).append(cell)
+            plan = cell.plan
+            needed = plan.model.name, plan.model.built_in, plan.dtype, plan.device
+            turns.setdefault(needed, []).append(cell)
         return tuple(cell for turn in turns.values() for cell in turn)
 
 

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from math import ceil, sqrt
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from kdpm2.cli.contact_sheet import enlargement
+from kdpm2.cli.contact_sheet import enlarged, enlargement
 from kdpm2.cli.grid import words
 from kdpm2.cli.grid.cells import Grid
 from kdpm2.cli.grid.kept import Done
+from kdpm2.cli.letters import Letters
 
 LARGEST_SIDE = 16_384
 _GAP = 2  # between the pictures of a cell
 _WIDEST_BESIDE = 200  # pixels of text at which it is broken, where pictures are smaller
 _PAD = 8  # around a cell, and along the edges
-_INK, _FAINT = "black", "#555555"
+_FAINT = "#555555"
 _LONGEST_CAPTION = "59 min 59 s, 199 calls"
 
 
@@ -36,7 +37,7 @@ def picture(grid: Grid, done: Mapping[str, Done]) -> Image.Image:
     """The grid; cells that are not done yet stay empty."""
     some = next(iter(done.values())).images[0]
     block = _Block(grid, some.size)
-    letters = _Letters(max(12, min(32, block.width // 22)))
+    letters = Letters(max(12, min(32, block.width // 22)))
     headings = [grid.x.heading(column) for column in range(grid.columns)]
     beside = [] if grid.y is None else [grid.y.heading(row) for row in range(grid.rows)]
     left = min(max(map(letters.width, beside), default=0), max(block.width, _WIDEST_BESIDE))
@@ -86,49 +87,7 @@ class _Block:
         for i, image in enumerate(done.images):
             row, column = divmod(i, self._columns)
             place = (corner[0] + column * (self._tile[0] + _GAP), corner[1] + row * (self._tile[1] + _GAP))
-            sheet.paste(image.convert("RGB").resize(self._tile, Image.Resampling.BICUBIC), place)
-
-
-class _Letters:
-    """The font that Pillow brings, at a size where it has sizes."""
-
-    def __init__(self, size: int) -> None:
-        try:
-            self._font = ImageFont.load_default(size)
-        except TypeError:  # Pillow before 10.1 has one size
-            self._font, size = ImageFont.load_default(), 11
-        self._line = round(size * 1.3)
-
-    def height(self, lines: int) -> int:
-        return lines * self._line
-
-    def width(self, text: str) -> int:
-        return ceil(self._font.getlength(_known(text)))
-
-    def lines(self, text: str, width: int) -> list[str]:
-        """The text in lines of a width, broken between words, and within those that are longer than a line."""
-        lines: list[str] = []
-        line = ""
-        for word in text.split():
-            while word:
-                longer = f"{line} {word}" if line else word
-                if self.width(longer) <= width:
-                    line, word = longer, ""
-                elif line:
-                    lines, line = [*lines, line], ""
-                else:
-                    fits = next((n for n in range(len(word), 1, -1) if self.width(word[:n]) <= width), 1)
-                    lines, word = [*lines, word[:fits]], word[fits:]
-        return [*lines, line] if line or not lines else lines
-
-    def write(self, pen: ImageDraw.ImageDraw, place: tuple[int, int], lines: list[str], ink: str = _INK) -> None:
-        for number, line in enumerate(lines):
-            pen.text((place[0], place[1] + number * self._line), _known(line), fill=ink, font=self._font)
-
-
-def _known(text: str) -> str:
-    """A text in the letters that the font of every Pillow has."""
-    return text.encode("latin-1", "replace").decode("latin-1")
+            sheet.paste(enlarged(image.convert("RGB"), self._tile), place)
 
 
 def _caption(done: Done) -> str:

@@ -10,7 +10,7 @@ from kdpm2.cli.options import as_arguments, flattened
 from kdpm2.cli.output import printable
 
 _PLACE = ("device", "batch")  # where it is drawn; the pictures are the same elsewhere
-_SHOWN_ONCE = ("number", "seed", "labels", "at_sigmas", "at_timesteps")
+_SHOWN_ONCE = ("model", "number", "seed", "labels", "at_sigmas", "at_timesteps")
 
 
 def command(grid: Grid) -> str:
@@ -30,7 +30,8 @@ def shared(grid: Grid) -> str:
         if name not in _SHOWN_ONCE and all(cell.plan.given.get(name) == value for cell in grid.cells)
     }
     said = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in same.items()]
-    model = [] if "pipeline" in first else ["kdpm2 digits"]
+    models = {cell.plan.model.built_in for cell in grid.cells}
+    model = [f"kdpm2 {each.name}" for each in models if each is not None and len(models) == 1]
     return ", ".join([*model, *said])
 
 

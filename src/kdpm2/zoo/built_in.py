@@ -1,0 +1,35 @@
+"""What is known of the built-in models without loading one."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class BuiltIn(NamedTuple):
+    """A model that comes with the package.
+
+    Attributes:
+        name: That of the function of `kdpm2.zoo` which loads it.
+        folder: Where its weights and configurations are.
+        kinds: Its labels in their order, as words or numbers.
+        sheet: How many pictures of it make a sheet.
+        together: How many are drawn in one batch.
+    """
+
+    name: str
+    folder: Path
+    kinds: tuple[str, ...]
+    sheet: int
+    together: int
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The configuration of its scheduler."""
+        held: dict[str, Any] = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
+        return held
+
+
+DIGITS = BuiltIn("digits", _WEIGHTS, tuple("0123456789"), sheet=100, together=200)
+BUILT_IN = {each.name: each for each in (DIGITS,)}

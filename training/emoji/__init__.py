@@ -1,0 +1,1 @@
+"""The emoji model: its pictures, its training, and what it is worth."""
