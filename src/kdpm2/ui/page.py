@@ -106,7 +106,9 @@ def _visible(models: Models, set_: dict[str, Any]) -> None:
         return {set_[one]: value for one, value in said.items()}
 
     names = has_effect(models.named(DIGITS), START["sampler"], START)
-    gr.on([each.change for each in choices], of_choices, choices, [set_[name] for name in names], **_QUICK)
+    triggers, shown = [each.change for each in choices], [set_[name] for name in names]
+    # The choice of a model sets others: each of these changes has to count, also while the one before is seen to.
+    gr.on(triggers, of_choices, choices, shown, trigger_mode="always_last", **_QUICK)
     set_["pipeline"].input(chosen, set_["pipeline"], _inputs(set_), **_QUICK)
 
 
