@@ -127,7 +127,7 @@ def test_what_is_drawn_is_what_the_command_draws_and_is_dropped_back(window: Any
     fresh.get_by_role("tab", name="Load").click()
     fresh.get_by_label(re.compile("remove|clear", re.IGNORECASE)).first.click()
     fresh.set_input_files("#drop input[type=file]", str(plain))
-    until(fresh, "#error", "this file holds no settings of kdpm2")
+    until(fresh, "#drop-error", "this file holds no settings of kdpm2")
 
 
 def test_what_changes_on_the_way_is_shown_and_dropped_back(window: Any, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Shown:
     python: Any
     config: Any
     drop: Any
+    drop_error: Any
     x: Any
     x_values: Any
     y: Any
@@ -110,6 +111,7 @@ def shown() -> Shown:
         with gr.Tab("Load", id="load-tab"):
             gr.Markdown("Drop a PNG that kdpm2 has made, and the page has its settings.")
             made["drop"] = gr.File(label="A PNG with settings", file_types=[".png"], elem_id="drop", height=140)
+            made["drop_error"] = gr.HTML("", elem_id="drop-error")
     return Shown(**made)
 
 

@@ -163,12 +163,12 @@ def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> No
     """A PNG that is dropped, and a sheet of the history, give back their settings."""
     axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
 
-    def restored(path: str) -> dict[Any, Any]:
+    def restored(path: str, error_at: Any) -> dict[Any, Any]:
         try:
             said, grid = of_command(files.words_in(Path(path)), models.named)
         except WrongSettingError as error:
-            return {see.error: words.error(str(error))}
-        updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {see.error: ""}
+            return {error_at: words.error(str(error))}
+        updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {error_at: ""}
         if "--x" in grid:
             x, _, x_values = grid["--x"].partition("=")
             y, _, y_values = grid.get("--y", NO_AXIS).partition("=")
@@ -176,11 +176,12 @@ def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> No
         return updates
 
     def dropped(path: str | None) -> dict[Any, Any]:
-        return {see.error: ""} if path is None else restored(path)
+        return {see.drop_error: ""} if path is None else restored(path, see.drop_error)
 
     def chosen(held: list[Any], event: gr.SelectData) -> dict[Any, Any]:
-        return restored(held[event.index][0])
+        return restored(held[event.index][0], see.error)
 
-    outputs = [*_inputs(set_), *axes, see.error]
-    see.drop.upload(dropped, see.drop, outputs, **_QUICK)
-    see.history.select(chosen, past, outputs, **_QUICK)
+    # What is wrong with a file stands beside it: other settings that are right do not wipe it out.
+    outputs = [*_inputs(set_), *axes]
+    see.drop.upload(dropped, see.drop, [*outputs, see.drop_error], trigger_mode="always_last", **_QUICK)
+    see.history.select(chosen, past, [*outputs, see.error], **_QUICK)
