@@ -67,7 +67,7 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     # seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
     unseen = run.callback is None
-    anchor = run.anchor
+    anchor, keeps = run.anchor, table.keeps_anchor
     told = _progress(run)
     for stage in range(run.start, len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
@@ -87,7 +87,9 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         into = memory[ends]
         if into is None and isinstance(drawn, torch.Tensor) and noise.fresh:
             into = drawn
-        kept = update.kept(table, stage, row, x, model_output)
+        kept = x if keeps[stage] else None
+        if kept is not None and table.keeps_estimate:
+            kept = update.denoised(row, x, model_output)
         after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
         del model_output, unguided, drawn, into
         memory[ends] = after if unseen else None
@@ -121,8 +123,8 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
         if run.callback is not None and table.starts_step[stage]:
             anchor = previous if table.keeps_estimate else None
             run.callback(_told(run, stage, x, update.denoised(row, x, model_output), anchor))
-        kept = update.kept(table, stage, row, x if renoised is None else renoised, model_output)
-        x, previous = after, x if kept is None else kept
+        read = x if renoised is None else renoised
+        x, previous = after, update.denoised(row, read, model_output) if table.keeps_estimate else read
         told(bool(table.ends_step[stage]))
     return x
 

@@ -18,7 +18,6 @@ from kdpm2.update._indexed import (
     renoised_at,
     renoised_by,
 )
-from kdpm2.update._kept import kept
 from kdpm2.update._renoised import renoised
 from kdpm2.update.ways import advance, apply, each
 
@@ -33,7 +32,6 @@ __all__ = [
     "denoised_by",
     "each",
     "input_scales",
-    "kept",
     "network_input",
     "noised",
     "on_device",
