@@ -14,8 +14,8 @@ After a restart the estimate is that of a much lower level. The step up is then 
 At the same number of network calls this is nearer to a fine run than DPM2 a is: see docs/options.md.
 
 References:
-    A step that evaluates once, from a predicted sample, is old: the "PE" mode of predictor-corrector methods (Hairer,
-    Nørsett & Wanner, Solving Ordinary Differential Equations I, section III.8).
+    A step that evaluates once, from a predicted sample, is old: predictor-corrector methods do so (Hairer, Nørsett &
+    Wanner, Solving Ordinary Differential Equations I, chapter III).
 """
 
 from dataclasses import replace
