@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 # The modules that need NumPy and SciPy alone are tested with nothing else, on each of these that is there.
 PYTHONS := 3.10 3.11 3.12 3.13
 CORE := $(PYTHONS:%=test-core-%) test-core-oldest
-CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves curves_by_name noise_schedule prediction raised spacing table))
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves curves_by_name noise_schedule other_solvers prediction raised spacing table))
 
 # The Python of the machine with a GPU.
 GPU_PYTHON := 3.12

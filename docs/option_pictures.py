@@ -42,6 +42,18 @@ def restarts() -> None:
     rows("restarts.png", pictures)
 
 
+def kept() -> None:
+    """Nine network calls, and so many that more change little."""
+    cls = KDPM2AncestralDiscreteScheduler
+    options: dict[str, Any] = {"noise": "brownian", "use_karras_sigmas": False, "sigma_curve": "ays_sd15"}
+    pictures = {
+        "5 steps, 9 calls": draw(cls, 5, LABELS, SEEDS, **options),
+        "8 kept, 9 calls": draw(cls, 8, LABELS, SEEDS, keep_estimate=True, **options),
+        "50 steps, 99 calls": draw(cls, 50, LABELS, SEEDS, **options),
+    }
+    rows("kept.png", pictures)
+
+
 def _digits(labels: list[int]) -> kdpm2.Denoiser:
     return kdpm2.denoiser_of(kdpm2.zoo.digits(), labels=labels)
 
@@ -57,6 +69,25 @@ def inversion() -> None:
     pictures["again"] = _shown(kdpm2.sample(threes, back, sigmas[:-1], eta=0))
     pictures["next label"] = _shown(kdpm2.sample(others, back, sigmas, eta=0))
     rows("inversion.png", pictures)
+
+
+def guidance() -> None:
+    """The same noise without guidance, with a lot of it, and with that in its three forms."""
+    digits = kdpm2.zoo.digits()
+    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
+    forms: dict[str, dict[str, Any]] = {
+        "scale 1": {},
+        "scale 5": {"guidance_scale": 5.0},
+        "rescale 0.8": {"guidance_scale": 5.0, "guidance_rescale": 0.8},
+        "interval 0.5, 5": {"guidance_scale": 5.0, "guidance_interval": (0.5, 5)},
+        "CFG++ 0.7": {"guidance_scale": 0.7, "guidance_plus_plus": True},
+    }
+    pictures = {}
+    for name, options in forms.items():
+        denoiser = kdpm2.denoiser_of(digits, labels=LABELS, **options)
+        sigmas = spacing.steps(denoiser.schedule, 12, sigma_curve="karras").sigmas
+        pictures[name] = _shown(kdpm2.sample(denoiser, noise * sigmas[0], sigmas, eta=0))
+    rows("guidance.png", pictures)
 
 
 def named_curves() -> None:
@@ -98,7 +129,7 @@ def main() -> None:
         round_trip()
         return
     with style.styled():
-        for picture in (colours, eta_by_step, restarts, inversion, named_curves):
+        for picture in (colours, eta_by_step, restarts, kept, inversion, guidance, named_curves):
             picture()
             print(picture.__name__, flush=True)
 

@@ -9,6 +9,7 @@ import torch
 
 import kdpm2
 from kdpm2 import KDPM2AncestralDiscreteScheduler, noise_schedule, spacing, table
+from kdpm2.asked_for import asked_for
 from kdpm2.by_step import by_step, shown
 from tests.closed_form import variance_after
 
@@ -84,7 +85,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "eta must have start below end",
     ),
     "with a table": (
-        lambda: table.asked_for(BETAS, table.dpm2(BETAS, spacing.steps(BETAS, 3)), "epsilon", [1, 0]),
+        lambda: asked_for(BETAS, table.dpm2(BETAS, spacing.steps(BETAS, 3)), "epsilon", [1, 0]),
         "eta and s_noise must be 1",
     ),
 }

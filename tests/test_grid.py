@@ -76,6 +76,22 @@ def test_the_picture_shows_every_cell_in_its_place(tmp_path: Path) -> None:
     assert places[0, 0][1] == places[1, 0][1] < places[0, 1][1] == places[1, 1][1]
 
 
+def test_values_in_words_are_axes(tmp_path: Path) -> None:
+    axes = ["--x", 'eta=0.5,"1,0","value=1,end=0.5"', "--y", 'restarts=none,"0.3,2,2;1,4"']
+    drawn = grid(tmp_path / "a.png", *axes, "--steps", "5", "--seeds", "1", "--folder", str(tmp_path / "cells"))
+    for column, eta in enumerate(("0.5", "1,0", "value=1,end=0.5")):
+        for row, restarts in enumerate(("none", "0.3,2,2;1,4")):
+            into = tmp_path / f"alone-{column}-{row}.png"
+            alone = ["--labels", "0", "--eta", eta, "--restarts", restarts, "--steps", "5", "--number", "1"]
+            assert kdpm2("sample", *alone, "--output", str(into)).exit_code == 0
+            cell = Image.open(tmp_path / "cells" / f"x{column}-y{row}-00000.png")
+            assert cell.text["command"] == Image.open(into).text["command"]  # type: ignore[attr-defined]
+    # Five steps once, and once with the two and three of the ways down.
+    assert f"Network calls: {3 * (9 + 9 + 2 * 5)}, " in drawn.text["parameters"]
+    assert 'Y: restarts=none,"0.3,2,2;1,4"' in drawn.text["parameters"]
+    assert len({pixels(each).tobytes() for each in (tmp_path / "cells").glob("*.png")}) == 6
+
+
 AXES = [
     (["--x", "etta=0,1"], "Invalid value for --x: there is no option 'etta': did you mean 'eta'?"),
     (["--x", "number=1,2"], "there is no option 'number'"),
@@ -84,12 +100,20 @@ AXES = [
     (["--x", "eta=0,0"], "eta must have each value once, got '0' twice"),
     (["--x", "eta=0,3"], "eta must be a number from 0 to 1, got 3 (in the cell of eta 3)"),
     (["--x", "eta=0,red"], "Invalid value for --x: eta must be a number, numbers with commas"),
+    (["--x", 'eta=0,"1,x"'], "Invalid value for --x: eta must be numbers separated by commas, got '1,x'"),
+    (["--x", 'eta=0,"value=1,ende=1"'], "eta must have the keys value, outside, start"),
+    (["--x", 'restarts="0.3"'], "Invalid value for --x: restarts must be intervals in which a run can restart: each"),
+    (["--x", 'restarts="2,1"'], "sigma_max of restarts must be above sigma_min=2, got 1"),
+    (["--x", 'restarts="1,2,3,4,5"'], "restarts must be sigma_min,sigma_max,steps,times as in 0.3,2,3,2"),
+    (["--x", 'restarts=none,"0.3,0.31"'], "sigma_max of restarts must be above the level where the run turns"),
     (["--x", "sigmas=karras,cubic"], "Invalid value for --x: sigmas 'cubic' is not one of 'plain', 'karras'"),
     (["--x", "discard_next_to_last_sigma=1"], "discard_next_to_last_sigma must be true or false, got '1'"),
     (["--x", "eta=0,1", "--y", "eta=0.5"], "Invalid value for --y: must be another option than that of --x, got eta"),
     (["--x", "beta_start=0.1,red"], "beta_start"),
     (["--x", "sampler=ancestral,discrete", "--eta", "1"], "the discrete sampler has no option eta"),
     (["--x", "prompt=cat,dog"], "Invalid value for --prompt: this pipeline takes none (in the cell of prompt cat)"),
+    (["--x", "guidance_plus_plus=1"], "guidance_plus_plus must be true or false, got '1'"),
+    (["--x", 'guidance_interval="5,1"'], "guidance_interval must be two noise levels, the lower first"),
     (["--x", 'at_sigmas="9,1","9,x"'], "must be numbers separated by commas, got '9,x'"),
     (["--x", 'at_sigmas="9,1'], "must hold values separated by commas"),
     (

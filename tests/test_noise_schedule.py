@@ -18,6 +18,37 @@ def test_cosine_betas_follow_the_formula() -> None:
     assert betas[-1] == np.float32(0.999)
 
 
+def test_betas_of_a_signal_that_falls_exponentially() -> None:
+    """What is left of the signal after i of 40 timesteps is e^(-12 i / 40)."""
+    schedule = noise_schedule.discrete(40, beta_schedule="exp")
+    np.testing.assert_allclose(schedule.betas, [1 - math.exp(-12 / 40)] * 40, rtol=1e-6)
+    np.testing.assert_allclose(schedule.alphas_cumprod, np.exp(-12 * np.arange(1, 41) / 40), rtol=1e-5)
+
+
+def test_betas_of_a_laplace_distribution() -> None:
+    def alpha_bar(t: float) -> float:
+        side = 1 if t <= 0.5 else -1
+        snr = math.exp(-0.5 * side * math.log(1 - 2 * abs(0.5 - t) + 1e-6))
+        return math.sqrt(snr / (1 + snr))
+
+    betas = noise_schedule.discrete(50, beta_schedule="laplace").betas
+    expected = [min(1 - alpha_bar((i + 1) / 50) / alpha_bar(i / 50), 0.999) for i in range(50)]
+    np.testing.assert_allclose(betas, expected, rtol=1e-5)
+
+
+def test_betas_along_a_sigmoid() -> None:
+    betas = noise_schedule.discrete(5, 0.01, 0.2, "sigmoid").betas
+    expected = [0.01 + 0.19 / (1 + math.exp(-at)) for at in (-6, -3, 0, 3, 6)]
+    np.testing.assert_allclose(betas, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.25, 1.0, 3.0])
+def test_the_signal_to_noise_ratio_is_divided(scale: float) -> None:
+    plain, shifted = (noise_schedule.discrete(200, snr_shift_scale=each) for each in (1.0, scale))
+    assert shifted.sigmas[100] ** 2 == pytest.approx(scale * plain.sigmas[100] ** 2, rel=1e-3)
+    np.testing.assert_allclose(shifted.sigmas, plain.sigmas * scale**0.5, rtol=2e-3)
+
+
 def test_linear_betas_are_those_of_torch() -> None:
     # torch.linspace(0.00085, 0.012, 7) and (..., 8): float32, each rounded once, counted from the nearer end.
     odd = [0.00085, 0.0027083333, 0.0045666667, 0.0064250003, 0.008283334, 0.010141667, 0.012]
@@ -176,6 +207,12 @@ def test_the_ranges_of_the_families() -> None:
     plain, flow = noise_schedule.SigmaConditioned(), noise_schedule.SigmaConditioned(flow=True)
     assert (plain.sigma_min, plain.sigma_max) == (0, math.inf)
     assert (flow.sigma_min, flow.sigma_max) == (0, 1)
+
+
+def test_only_betas_are_trained_on_whole_timesteps_alone() -> None:
+    schedules = [noise_schedule.discrete(), noise_schedule.discrete(continuous=True), noise_schedule.RectifiedFlow()]
+    whole = [each.whole_timesteps for each in [*schedules, noise_schedule.EDM()]]
+    assert whole == [True, False, False, False]
 
 
 def test_what_the_data_is_multiplied_by() -> None:

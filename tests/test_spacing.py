@@ -333,7 +333,7 @@ def test_words_for_sigmas_are_a_type_error() -> None:
         spacing.custom(SCHEDULE, "karras")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("count", [2, 3, 10, 31])
+@pytest.mark.parametrize("count", [2, 3, 10, 31, 80])  # of 80 some are neighbours
 def test_beta57_has_even_quantiles_of_its_distribution(count: int) -> None:
     made = spacing.steps(SCHEDULE, count, "beta57").timesteps
     expected = 1 - np.arange(count) / count

@@ -24,11 +24,12 @@ import numpy as np
 import torch
 
 from kdpm2 import loop, update
+from kdpm2.asked_for import asked_for
 from kdpm2.denoiser import Denoiser
 from kdpm2.loop import Run
 from kdpm2.noise import Source
 from kdpm2.noise_schedule import SigmaConditioned
-from kdpm2.table import Churn, StageTable, asked_for
+from kdpm2.table import Churn, StageTable
 
 from .noise import noise_sampler_of
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         update,
         zoo,
     )
-    from kdpm2.denoiser import Denoiser, guided
+    from kdpm2.denoiser import Denoiser
+    from kdpm2.guidance import guided
     from kdpm2.inversion import invert
     from kdpm2.of_pipeline import denoiser_of
     from kdpm2.sampling import sample
@@ -84,7 +85,7 @@ __all__ = [
 _HOMES = {
     "Denoiser": "kdpm2.denoiser",
     "denoiser_of": "kdpm2.of_pipeline",
-    "guided": "kdpm2.denoiser",
+    "guided": "kdpm2.guidance",
     "invert": "kdpm2.inversion",
     "sample": "kdpm2.sampling",
     "tune": "kdpm2.tuning",

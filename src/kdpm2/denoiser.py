@@ -1,4 +1,4 @@
-r"""What the loops of `kdpm2.sampling` sample from: a network as a denoiser, and guidance.
+r"""What the loops of `kdpm2.sampling` sample from: a network as a denoiser.
 
 A denoiser takes a noisy sample and its noise level. It returns its estimate of the clean sample,
 :math:`\hat x_0 = D(x, \sigma)`. k-diffusion's functions call denoisers, and any function can be one. `Denoiser` makes a
@@ -9,15 +9,12 @@ denoiser of a network that predicts something else, or that takes timesteps:
 with p, q, scale and t of its family (`kdpm2.noise_schedule`). A loop that gets a `Denoiser` calls the network itself.
 The rows of its table contain p, q and scale.
 
-Classifier-free guidance with scale s is :math:`D_{none} + s\,(D_{cond} - D_{none})`. The same holds for m.
-
 References:
-    | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
     | Wrappers with the same purpose: https://github.com/crowsonkb/k-diffusion (`external.py`)
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +23,26 @@ from numpy.typing import NDArray
 from kdpm2 import _check
 from kdpm2._check_tensor import floating, is_dense
 from kdpm2.noise_schedule import NoiseSchedule, SigmaConditioned, checked
+from kdpm2.table import StageTable
 
 Network = Callable[..., torch.Tensor]
+
+
+class Outputs(NamedTuple):
+    """What a network says of a stage.
+
+    Attributes:
+        followed: Shape (B, ...): the output that the clean sample is made of, and that the stage follows.
+        unguided: Same shape: the output that tells the noise in a sample at the start of a step, as in CFG++ (see
+            `kdpm2.guidance`). None if that is `followed` too.
+    """
+
+    followed: torch.Tensor
+    unguided: torch.Tensor | None = None
+
+    def of(self, place: int) -> "Outputs":
+        """Those of one sample of the batch."""
+        return Outputs(self.followed[place], None if self.unguided is None else self.unguided[place])
 
 
 class Denoiser:
@@ -79,16 +94,38 @@ class Denoiser:
         output = self.predict((like_x(scale) * x).to(x.dtype), conditioned_on, **conditioning)
         return (like_x(p) * x + like_x(q) * output).to(x.dtype)
 
+    def check(self, table: StageTable) -> None:
+        """See that this denoiser can be sampled by a table; ValueError if not. Any can, but for kinds that say so."""
+
     def predict(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
         """The network's output as a tensor, from its scaled input and its timestep."""
+        return self.outputs(x, timestep, **conditioning).followed
+
+    def outputs(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> "Outputs":
+        """The same, and what the noise of a step is made of if that is another output."""
         output: Any = self.network(x, timestep, **conditioning)
         if not isinstance(output, torch.Tensor):
             output = output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
         if not isinstance(output, torch.Tensor) or output.is_nested or output.shape != x.shape:
             raise ValueError(
-                f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {_described(output)}"
+                f"the model must return a tensor with the shape of x, {tuple(x.shape)}, got {described(output)}"
             )
-        return floating("what the model returns", output)
+        return Outputs(floating("what the model returns", output))
+
+
+class Around(Denoiser):
+    """A denoiser around another one, `inner`. Its kinds differ in their `outputs`."""
+
+    def __init__(self, inner: Denoiser) -> None:
+        super().__init__(self._followed, inner.schedule, inner.prediction_type)
+        self.inner = inner
+
+    def check(self, table: StageTable) -> None:
+        """As the inner one does."""
+        self.inner.check(table)
+
+    def _followed(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> torch.Tensor:
+        return self.outputs(x, timestep, **conditioning).followed
 
 
 def _levels(schedule: NoiseSchedule, x: torch.Tensor, sigma: Any) -> NDArray[np.float64]:
@@ -129,81 +166,8 @@ def as_denoiser(model: Network, flow: bool | None = None) -> Denoiser:
     return Denoiser(model, SigmaConditioned(flow), "sample")
 
 
-def guided(model: Network, scale: float) -> Denoiser:
-    """`model` with classifier-free guidance. Both halves go through the network in one call.
-
-    The result takes two more arguments, `cond` and `uncond`. They are two tensors of shape (B, ...), or two mappings of
-    keyword arguments for the model, with the same names. Two tensors are stacked, and the model gets them as its
-    `cond`. In two mappings, tensors of shape (B, ...) are stacked, also in mappings within them. Everything else in
-    them must be equal, and is passed on. Other keyword arguments are passed on, too; tensors of shape (B, ...) among
-    them are repeated.
-
-    Args:
-        model: A `Denoiser`, or a function called as model(x, sigma, **conditioning).
-        scale: s, from 0 to 1000; 0 is unconditional, 1 is conditional.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If `scale` is out of range.
-    """
-    denoiser = as_denoiser(model)
-    scale = _check.number("scale", scale, 0, 1000)
-
-    def both(
-        x: torch.Tensor,
-        timestep: torch.Tensor,
-        *,
-        cond: Any = None,
-        uncond: Any = None,
-        **conditioning: Any,
-    ) -> torch.Tensor:
-        halves = (_arguments("uncond", uncond), _arguments("cond", cond))
-        stacked = _stacked("conditioning", conditioning, conditioning, len(x)) | _stacked("cond", *halves, len(x))
-        without, with_it = denoiser.predict(torch.cat([x, x]), torch.cat([timestep, timestep]), **stacked).chunk(2)
-        return torch.lerp(without, with_it, scale)
-
-    return Denoiser(both, denoiser.schedule, denoiser.prediction_type)
-
-
-def _arguments(name: str, value: Any) -> Mapping[str, Any]:
-    if isinstance(value, torch.Tensor):
-        return {"cond": value}
-    if not isinstance(value, Mapping):
-        raise TypeError(
-            f"the conditioning of a guided model must have {name}, a tensor or a mapping of keyword arguments, "
-            f"got {_check.shown(value)}"
-        )
-    return value
-
-
-def _stacked(name: str, uncond: Any, cond: Any, batch: int) -> Any:
-    """What the batched call is given for one argument of both halves."""
-    if isinstance(uncond, Mapping) and isinstance(cond, Mapping):
-        if uncond.keys() != cond.keys():
-            raise ValueError(
-                f"{name} must have the same names in cond and uncond, got {', '.join(cond)} and {', '.join(uncond)}"
-            )
-        return {key: _stacked(key, uncond[key], cond[key], batch) for key in cond}
-    if isinstance(uncond, torch.Tensor) and isinstance(cond, torch.Tensor):
-        if not (is_dense(uncond) and is_dense(cond) and uncond.device == cond.device and uncond.dtype == cond.dtype):
-            raise ValueError(
-                f"{name} must be dense tensors of one dtype and device in cond and uncond, "
-                f"got {_described(cond)} and {_described(uncond)}"
-            )
-        if uncond.shape == cond.shape and cond.shape[:1] == (batch,):
-            return torch.cat([uncond, cond])
-        same = torch.equal(uncond, cond)
-    else:
-        same = uncond is cond or bool(np.array_equal(uncond, cond))
-    if not same:
-        raise ValueError(
-            f"{name} must be a tensor of shape ({batch}, ...) in cond and uncond if it differs between them, "
-            f"got {_described(cond)} and {_described(uncond)}"
-        )
-    return cond
-
-
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """A value, or a tensor's shape, dtype and device, for a message."""
     if not isinstance(value, torch.Tensor):
         return _check.shown(value)
     if not is_dense(value):

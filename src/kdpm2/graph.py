@@ -49,6 +49,7 @@ def played(run: Run, x: torch.Tensor) -> torch.Tensor:
     key = (
         run.table.rows.tobytes(),
         run.table.stage_timesteps.tobytes(),
+        run.table.keeps_estimate,
         run.start,
         (x.shape, x.dtype, x.device),
         _autocast(x.device.type),

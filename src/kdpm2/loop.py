@@ -38,7 +38,9 @@ class Run:
         callback: Called once a step with what k-diffusion's functions tell.
         disable: Whether to show no progress bar; None for one on a terminal.
         start: The stage at which it begins, which starts a step: 0, or where it was stopped.
-        stopped: Makes the state of the run for the callback, from the stage and the samples; None for no such thing.
+        anchor: What that stage has for an anchor, in a run that was stopped.
+        stopped: Makes the state of the run for the callback, from the stage, the samples and the anchor; None for no
+            such thing.
         draws_every_step: Whether noise is drawn for every step but the last, even if the step adds none. k-diffusion
             uses random numbers in this way.
     """
@@ -51,7 +53,8 @@ class Run:
     disable: bool | None = True
     draws_every_step: bool = False
     start: int = 0
-    stopped: Callable[[int, torch.Tensor], dict[str, Any]] | None = None
+    anchor: torch.Tensor | None = None
+    stopped: Callable[[int, torch.Tensor, torch.Tensor | None], dict[str, Any]] | None = None
 
 
 def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.Tensor:
@@ -64,16 +67,18 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
     # seen it, and may have kept it. That of the caller never is.
     memory: dict[bool, torch.Tensor | None] = {True: None, False: None}
     unseen = run.callback is None
-    anchor = None
+    anchor, keeps = run.anchor, table.keeps_anchor
     told = _progress(run)
     for stage in range(run.start, len(table)):
         row, step, ends = table.row(stage), int(table.step[stage]), bool(table.ends_step[stage])
         # A new tensor at any scale: a network may write to what it is given.
         network_input = x.mul(scales[stage])
-        model_output = run.model.predict(network_input, timesteps[stage], **run.conditioning)
+        model_output, unguided = run.model.outputs(network_input, timesteps[stage], **run.conditioning)
         del network_input
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output), anchor))
+        if unguided is not None:
+            x, model_output = update.renoised(table, stage, x, model_output, unguided)
         drawn: torch.Tensor | Draw | None = None
         if row.noise and noise.streams is not None:
             drawn = Draw(noise.streams, held.step[stage])
@@ -82,10 +87,13 @@ def eager(run: Run, x: torch.Tensor, held: DeviceTable | None = None) -> torch.T
         into = memory[ends]
         if into is None and isinstance(drawn, torch.Tensor) and noise.fresh:
             into = drawn
+        kept = x if keeps[stage] else None
+        if kept is not None and table.keeps_estimate:
+            kept = update.denoised(row, x, model_output)
         after = update.advance(row, x, model_output, anchor, drawn if row.noise else None, into)
-        del model_output, drawn, into
+        del model_output, unguided, drawn, into
         memory[ends] = after if unseen else None
-        x, anchor = after, None if ends else x
+        x, anchor = after, kept
         told(ends)
     return x
 
@@ -102,25 +110,27 @@ def compiled(run: Run, x: torch.Tensor) -> torch.Tensor:
         torch._dynamo.maybe_mark_dynamic(column, 0)  # other numbers of stages are no other graph
     x = x.detach().contiguous()
     # Tensors of their own from the start: to torch, arguments that are one tensor are another graph.
-    previous = torch.zeros_like(x)
+    previous = torch.zeros_like(x) if run.anchor is None else run.anchor.contiguous()
     drawn = torch.zeros_like(x) if noise.streams is None and table.adds_noise.any() else None
     told = _progress(run)
     for stage in range(run.start, len(table)):
         row, step = table.row(stage), int(table.step[stage])
         if row.noise and noise.streams is None:
             drawn = noise.draw(step, x)
-        after, model_output = _compiled_stage()(
+        after, model_output, renoised = _compiled_stage()(
             run.model, held, held.stage[stage], x, previous, drawn, noise.streams, run.conditioning
         )
         if run.callback is not None and table.starts_step[stage]:
-            run.callback(_told(run, stage, x, update.denoised(row, x, model_output)))
-        x, previous = after, x
+            anchor = previous if table.keeps_estimate else None
+            run.callback(_told(run, stage, x, update.denoised(row, x, model_output), anchor))
+        read = x if renoised is None else renoised
+        x, previous = after, update.denoised(row, read, model_output) if table.keeps_estimate else read
         told(bool(table.ends_step[stage]))
     return x
 
 
 @cache
-def _compiled_stage() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+def _compiled_stage() -> Callable[..., tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     return torch.compile(_stage)
 
 
@@ -133,13 +143,17 @@ def _stage(
     drawn: torch.Tensor | None,
     streams: torch.Tensor | None,
     conditioning: dict[str, Any],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sample after a stage, and the network's output."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The sample after a stage, the network's output, and what the stage read in the place of `x`, if anything."""
     network_input, timestep = update.network_input(held, stage, x)
-    model_output = model.predict(network_input, timestep, **conditioning)
+    said, unguided = model.outputs(network_input, timestep, **conditioning)
+    model_output, renoised = said, None
+    if unguided is not None:
+        x, model_output = update.renoised_at(held, stage, x, said, unguided)
+        renoised = x
     if streams is not None:
         drawn = philox.normal(streams, held.step.index_select(0, stage.reshape(1)).reshape(()), x.shape)
-    return update.at_stage(held, stage, x, model_output, previous, drawn), model_output
+    return update.at_stage(held, stage, x, model_output, previous, drawn), said, renoised
 
 
 def _progress(run: Run) -> Callable[[bool], object]:
@@ -157,10 +171,10 @@ def _progress(run: Run) -> Callable[[bool], object]:
     return told
 
 
-def _told(run: Run, stage: int, x: torch.Tensor, denoised: torch.Tensor) -> dict[str, Any]:
+def _told(run: Run, stage: int, x: torch.Tensor, denoised: torch.Tensor, anchor: torch.Tensor | None) -> dict[str, Any]:
     table = run.table
     step = int(table.step[stage])
     dtype = torch.promote_types(x.dtype, torch.float32)
     levels = torch.tensor([table.sigmas[step], table.stage_sigmas[stage]], dtype=dtype, device=x.device)
     told = {"x": x, "i": step, "sigma": levels[0], "sigma_hat": levels[1], "denoised": denoised}
-    return told if run.stopped is None else told | {"state": partial(run.stopped, stage, x)}
+    return told if run.stopped is None else told | {"state": partial(run.stopped, stage, x, anchor)}

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from kdpm2 import _check
-from kdpm2.denoiser import Denoiser, guided
+from kdpm2.denoiser import Around, Denoiser, Outputs
+from kdpm2.guidance import Interval, guided
 
 
 def denoiser_of(
@@ -15,6 +16,10 @@ def denoiser_of(
     negative_prompt: str | Sequence[str] | None = None,
     labels: Sequence[int] | None = None,
     guidance_scale: float = 1.0,
+    *,
+    guidance_plus_plus: bool = False,
+    guidance_interval: Interval = None,
+    guidance_rescale: float = 0.0,
 ) -> Denoiser:
     """The network of a pipeline as a denoiser, together with its prompt or labels.
 
@@ -28,6 +33,9 @@ def denoiser_of(
         negative_prompt: The prompt that guidance leads away from. None for "".
         labels: For a network on pixels that takes them: one for all samples, or one for each. None for no class.
         guidance_scale: From 0 to 100; 1 is the network's own distribution.
+        guidance_plus_plus: CFG++, as `plus_plus` of `kdpm2.guided`.
+        guidance_interval: As `interval` of `kdpm2.guided`.
+        guidance_rescale: As `rescale` of `kdpm2.guided`.
 
     Returns:
         A denoiser that takes no more conditioning.
@@ -43,7 +51,8 @@ def denoiser_of(
     if unet is None or config is None:
         raise TypeError(f"pipe must be a diffusers pipeline with a unet and a scheduler, got a {type(pipe).__name__}")
     scheduler: Any = KDPM2AncestralDiscreteScheduler.from_config(config)
-    name, cond, uncond = _conditioning(pipe, unet, prompt, negative_prompt, labels, scale)
+    guides = scale != 1 or _check.flag("guidance_plus_plus", guidance_plus_plus)
+    name, cond, uncond = _conditioning(pipe, unet, prompt, negative_prompt, labels, guides)
 
     def network(x: torch.Tensor, timestep: torch.Tensor, cond: torch.Tensor | None = None) -> torch.Tensor:
         output: torch.Tensor = unet(x, timestep, **({} if cond is None else {name: cond})).sample
@@ -52,19 +61,27 @@ def denoiser_of(
     trained = Denoiser(network, scheduler._schedule, scheduler.config.prediction_type)
     if cond is None:
         return trained
-    whole = trained if scale == 1 else guided(trained, scale)
+    if not guides:
+        return _Bound(trained, {"cond": cond})
+    whole = guided(trained, scale, plus_plus=guidance_plus_plus, interval=guidance_interval, rescale=guidance_rescale)
+    return _Bound(whole, {"cond": cond, "uncond": uncond})
 
-    def bound(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        halves = {"cond": _for_all(cond, len(x))}
-        if scale != 1:
-            halves["uncond"] = _for_all(uncond, len(x))
-        return whole.predict(x, timestep, **halves)
 
-    return Denoiser(bound, trained.schedule, trained.prediction_type)
+class _Bound(Around):
+    """A denoiser with its conditioning."""
+
+    def __init__(self, denoiser: Denoiser, given: dict[str, torch.Tensor | None]) -> None:
+        super().__init__(denoiser)
+        self._given = given
+
+    def outputs(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Outputs:
+        """What the denoiser says, with its conditioning."""
+        given = {name: _for_all(value, len(x)) for name, value in self._given.items()}
+        return self.inner.outputs(x, timestep, **given, **conditioning)
 
 
 def _conditioning(
-    pipe: Any, unet: Any, prompt: Any, negative_prompt: Any, labels: Any, scale: float
+    pipe: Any, unet: Any, prompt: Any, negative_prompt: Any, labels: Any, guides: bool
 ) -> tuple[str, torch.Tensor | None, torch.Tensor | None]:
     """The name of what the network is conditioned on, and its value with and without the prompt or label."""
     if hasattr(pipe, "encode_prompt"):
@@ -72,14 +89,14 @@ def _conditioning(
             raise ValueError(f"labels must be None for a pipeline with prompts, got {_check.shown(labels)}")
         if getattr(unet.config, "addition_embed_type", None) is not None:
             raise ValueError(f"pipe must have a network that reads prompts alone, got a {type(pipe).__name__}")
-        return "encoder_hidden_states", *_embedded(pipe, prompt, negative_prompt, scale)
+        return "encoder_hidden_states", *_embedded(pipe, prompt, negative_prompt, guides)
     if prompt is not None or negative_prompt is not None:
         raise ValueError("prompt must be None for a pipeline without prompts, got one")
-    return "class_labels", *_classes(unet, labels, scale)
+    return "class_labels", *_classes(unet, labels, guides)
 
 
 @torch.no_grad()
-def _embedded(pipe: Any, prompt: Any, negative_prompt: Any, scale: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _embedded(pipe: Any, prompt: Any, negative_prompt: Any, guides: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The embeddings of the prompts, and of what guidance leads away from."""
     for name, value in (("prompt", prompt), ("negative_prompt", negative_prompt)):
         listed = not isinstance(value, str) and isinstance(value, Sequence) and value
@@ -91,15 +108,15 @@ def _embedded(pipe: Any, prompt: Any, negative_prompt: Any, scale: float) -> tup
     away = [away] * len(prompts) if isinstance(away, str) else list(away)
     if len(away) != len(prompts):
         raise ValueError(f"negative_prompt must be one, or one for each of {len(prompts)} prompts, got {len(away)}")
-    embedded = pipe.encode_prompt(prompts, pipe.device, 1, scale != 1, negative_prompt=away if scale != 1 else None)
-    return embedded[0], embedded[1] if scale != 1 else None
+    embedded = pipe.encode_prompt(prompts, pipe.device, 1, guides, negative_prompt=away if guides else None)
+    return embedded[0], embedded[1] if guides else None
 
 
-def _classes(unet: Any, labels: Any, scale: float) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _classes(unet: Any, labels: Any, guides: bool) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """The classes, and the last one, which stands for none."""
     count = getattr(unet.config, "num_class_embeds", None)
     if count is None:
-        if labels is not None or scale != 1:
+        if labels is not None or guides:
             raise ValueError("labels and guidance_scale must be None and 1 for a network without classes")
         return None, None
     if labels is not None and (isinstance(labels, (str, bytes)) or not hasattr(labels, "__getitem__")):

@@ -1,7 +1,7 @@
 """The state of a run along a table: one integer, one tensor, and the state of its noise.
 
-A run is at a stage. Between the two stages of a step it holds the *anchor*, the sample at the start of the step. After
-the last stage nothing is kept.
+A run is at a stage. Between the two stages of a step it holds the *anchor*, the sample at the start of the step, or
+what `kdpm2.kept` has in its place. After the last stage nothing is kept.
 """
 
 from typing import Any, NamedTuple
@@ -81,9 +81,15 @@ class Run(NamedTuple):
                 f"{anchor.device}, got {tuple(sample.shape)} on {sample.device}: a batch may change between two steps"
             )
 
-    def made(self, stage: int, sample: torch.Tensor, shared: bool = False) -> "Run":
-        """The run after `stage` was made from `sample`, whose memory may be `shared` with others."""
+    def made(self, stage: int, sample: torch.Tensor, clean: torch.Tensor, shared: bool = False) -> "Run":
+        """The run after `stage` was made from `sample`, with the `clean` sample that the network saw.
+
+        The memory of both may be `shared` with others.
+        """
         if stage + 1 == len(self.table.rows):
             return Run(self.table)
-        anchor = None if self.table.is_last_of_step[stage] else Anchor(sample, shared)
+        if not self.table.keeps_anchor[stage]:
+            return Run(self.table, stage + 1, None, self.noise)
+        # The clean sample is the caller's, who may do with it what he likes.
+        anchor = Anchor(clean, shared=True) if self.table.keeps_estimate else Anchor(sample, shared)
         return Run(self.table, stage + 1, anchor, self.noise)

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check, curves, graph, loop, state, update
 from kdpm2._check_tensor import check_like, floating, kind_of, on_device
+from kdpm2.asked_for import asked_for
 from kdpm2.by_step import ByStep
 from kdpm2.denoiser import Denoiser, Network, as_denoiser
 from kdpm2.loop import Callback, Run
 from kdpm2.noise import Noise, Seeds, Source, checked_seeds, kind_named
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.table import Churn, StageTable, asked_for
+from kdpm2.table import Churn, StageTable
 
 Sigmas: TypeAlias = torch.Tensor | NDArray[Any] | Sequence[float]
 
@@ -54,6 +55,7 @@ def sample(
     progress: bool = False,
     mode: str = "eager",
     resume: dict[str, Any] | None = None,
+    keep_estimate: bool = False,
 ) -> torch.Tensor:
     """Samples from a denoiser, by DPM2. `eta` says how much of the noise of steps is fresh.
 
@@ -84,6 +86,8 @@ def sample(
             callback; see `kdpm2.graph`.
         resume: The state of a run that was stopped. Give the other arguments as for that run. It then continues, and
             its samples are the same bit for bit. `x` and `seeds` are not used, and may be None.
+        keep_estimate: Whether each step keeps the estimate of the step before in the place of its first network call:
+            N+1 calls in all, instead of 2N-1 (`kdpm2.kept`). A table says this itself.
 
     Returns:
         A new tensor like `x`.
@@ -94,7 +98,8 @@ def sample(
     """
     model = _called(denoiser, flow, callback, "conditioning", conditioning)
     x = _check_samples(x if resume is None else _stopped_at(resume, noise))
-    table = _table(model.schedule, sigmas, model.prediction_type, eta, s_noise)
+    table = _table(model.schedule, sigmas, model.prediction_type, eta, s_noise, keep_estimate)
+    model.check(table)
     seeds = checked_seeds("seeds", seeds)
     if isinstance(seeds, list) and len(seeds) != len(x):
         raise ValueError(f"seeds must be one seed, or one for each of the {len(x)} samples, got {len(seeds)}")
@@ -109,7 +114,9 @@ def sample(
         state.check_digest(resume, table)
     start = 0 if resume is None else _check.integer("stage", resume["stage"], 0, len(table) - 1)
     stopped = partial(_state, noise, source, table)
-    run = Run(table, model, source, dict(conditioning or {}), callback, disable, start=start, stopped=stopped)
+    anchor = None if resume is None else resume.get("anchor")
+    given = dict(conditioning or {})
+    run = Run(table, model, source, given, callback, disable, start=start, anchor=anchor, stopped=stopped)
     return _made(MODES[chosen], run, x)
 
 
@@ -241,27 +248,36 @@ class _Called(Source):
 
 
 def _table(
-    schedule: NoiseSchedule, sigmas: Sigmas | StageTable, prediction_type: str, eta: ByStep, s_noise: ByStep
+    schedule: NoiseSchedule,
+    sigmas: Sigmas | StageTable,
+    prediction_type: str,
+    eta: ByStep,
+    s_noise: ByStep,
+    keep_estimate: bool,
 ) -> StageTable:
     """The table of a run, kept for the next: a robot samples the same way ten times a second."""
     numbers = {type(eta), type(s_noise)} <= {int, float}  # True would be found where 1 was kept
     # What may change has no hash.
     if isinstance(sigmas, StageTable) or type(schedule).__hash__ is None or not numbers:
-        return asked_for(schedule, sigmas, prediction_type, eta, s_noise)
-    return _kept_table(schedule, _check.numbers("sigmas", sigmas).tobytes(), prediction_type, eta, s_noise)
+        return asked_for(schedule, sigmas, prediction_type, eta, s_noise, keep_estimate=keep_estimate)
+    levels, keeps = _check.numbers("sigmas", sigmas).tobytes(), _check.flag("keep_estimate", keep_estimate)
+    return _kept_table(schedule, levels, prediction_type, eta, s_noise, keeps)
 
 
 @lru_cache(maxsize=16)
 def _kept_table(
-    schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: ByStep, s_noise: ByStep
+    schedule: NoiseSchedule, levels: bytes, prediction_type: str, eta: ByStep, s_noise: ByStep, keeps: bool
 ) -> StageTable:
-    return asked_for(schedule, np.frombuffer(levels), prediction_type, eta, s_noise)
+    return asked_for(schedule, np.frombuffer(levels), prediction_type, eta, s_noise, keep_estimate=keeps)
 
 
-def _state(kind: str, noise: Noise, table: StageTable, stage: int, samples: torch.Tensor) -> dict[str, Any]:
+def _state(
+    kind: str, noise: Noise, table: StageTable, stage: int, samples: torch.Tensor, anchor: torch.Tensor | None
+) -> dict[str, Any]:
     """The state of a run that stands at a stage."""
     told = {"kind": kind, "noise": noise.state(), "digest": state.digest(table)}
-    return told | {"stage": stage, "sample": samples.clone()}
+    kept = {} if anchor is None else {"anchor": anchor.clone()}
+    return told | {"stage": stage, "sample": samples.clone()} | kept
 
 
 def _stopped_at(resume: Any, noise: str) -> torch.Tensor:

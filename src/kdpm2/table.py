@@ -24,9 +24,6 @@ Since :math:`\hat x_0 = p\,x + q\,m` (see `kdpm2.prediction`), every stage is li
 
 A run may begin on a midpoint. It then has no anchor, and goes from *mid* to *down* by Euler's method.
 
-For a loop that never scales, samples can be held as :math:`x / \sqrt{1+\sigma^2}`. This multiplies the columns of the
-rows, and changes nothing else.
-
 References:
     | Elucidating the Design Space of Diffusion-Based Generative Models (Karras et al., 2022), Algorithm 2:
       https://arxiv.org/abs/2206.00364
@@ -34,19 +31,17 @@ References:
     | sample_dpm_2 and sample_dpm_2_ancestral in Katherine Crowson's https://github.com/crowsonkb/k-diffusion
 """
 
-import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.by_step import ByStep, by_step, shown
+from kdpm2.by_step import ByStep, by_step
 from kdpm2.noise_schedule import NoiseSchedule
-from kdpm2.spacing import Steps, given
+from kdpm2.spacing import Steps
 
 Floats = NDArray[np.float64]
 
@@ -101,8 +96,11 @@ class StageTable:
             a step, the numbers are the same.
         initial_noise: Standard deviation of the noise that churn adds to a sample before the first stage.
         start: Standard deviation of the noise that a run starts from, including the noise of churn.
+        stage_alphas: Shape (S,): what the data is multiplied by in the sample that each stage reads.
         trained_up_to: The model's largest noise level; 0 if it has none.
         initial_scale: What a sample is multiplied by where `initial_noise` is added; 1 but for flows.
+        keeps_estimate: Whether the anchor of a stage is the clean sample that the stage before saw (`kdpm2.kept`),
+            rather than the sample at the start of the step.
     """
 
     sigmas: Floats
@@ -117,8 +115,10 @@ class StageTable:
     entry_rows: Floats
     initial_noise: float
     start: float
+    stage_alphas: Floats
     trained_up_to: float = 0.0
     initial_scale: float = 1.0
+    keeps_estimate: bool = False
 
     def __len__(self) -> int:
         """The number of stages."""
@@ -135,10 +135,17 @@ class StageTable:
         return np.append(self.starts_step[1:], True)
 
     @cached_property
-    def is_last_of_step(self) -> list[bool]:
-        """`ends_step` as a list, which Python reads faster."""
-        ends: list[bool] = self.ends_step.tolist()
-        return ends
+    def keeps_anchor(self) -> list[bool]:
+        """Of each stage, whether the next one has an anchor, which is then to be kept."""
+        anchors = self.rows[:, Row._fields.index("anchor")] != 0
+        keeps: list[bool] = (~self.ends_step | (np.append(anchors[1:], False) & self.keeps_estimate)).tolist()
+        return keeps
+
+    @cached_property
+    def reads_midpoint(self) -> NDArray[np.bool_]:
+        """Shape (S,), bool: whether the stage reads a midpoint's sample, not that at the start of a step."""
+        reads: NDArray[np.bool_] = ~self.starts_step | (self.rows[:, Row._fields.index("anchor")] != 0)
+        return reads
 
     @cached_property
     def first_stage(self) -> NDArray[np.intp]:
@@ -163,46 +170,8 @@ class StageTable:
     @cached_property
     def rows_entered(self) -> list[Row]:
         """The same for stages without an anchor, because they start a step or the run."""
-        entered = np.where(self.starts_step[:, None], self.rows, self.entry_rows)
+        entered = np.where(self.reads_midpoint[:, None], self.entry_rows, self.rows)
         return [Row._make(row) for row in entered.tolist()]
-
-
-def asked_for(
-    schedule: NoiseSchedule,
-    sigmas: Any,
-    prediction_type: str,
-    eta: ByStep = 1.0,
-    s_noise: ByStep = 1.0,
-    churn: "Churn | None" = None,
-) -> StageTable:
-    """The sampler that a caller asks for.
-
-    Args:
-        schedule: What the model was trained on.
-        sigmas: Where the steps start, and the end, as `kdpm2.spacing.given` takes them; or a `StageTable`, which stays
-            as it is.
-        prediction_type: As in `dpm2`.
-        eta: As in `dpm2`.
-        s_noise: As in `dpm2`.
-        churn: As in `dpm2`.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or if `eta` or `s_noise` is given with a table, which has its own.
-
-    Warns:
-        UserWarning: If the sigmas rise and `eta` is not 0. No noise is added where they do.
-    """
-    if isinstance(sigmas, StageTable):
-        plain = isinstance(eta, Real) and isinstance(s_noise, Real) and eta == s_noise == 1
-        if not plain or (churn is not None and churn.s_churn):
-            raise ValueError("eta and s_noise must be 1, and s_churn 0, with a table, which has its own")
-        return sigmas
-    steps = given(schedule, sigmas, may_rise=True)
-    if np.any(by_step("eta", eta, steps.sigmas[:-1], LARGEST_SCALE)[np.diff(steps.sigmas) > 0]):
-        told = f"sigmas rise, and no noise is added where they do: eta={shown(eta)} is for the steps that fall"
-        warnings.warn(told, stacklevel=3)
-    return dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
 
 
 def dpm2(
@@ -275,6 +244,7 @@ def dpm2(
         initial_scale=initial_scale,
         initial_noise=initial_noise,
         start=float(np.hypot(initial_scale * steps.sigmas[0], initial_noise)),
+        stage_alphas=schedule.alpha(level),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
 
@@ -354,31 +324,9 @@ def of_stages(
         entry_rows=rows(np.ones_like(level), following[step] - level, np.zeros_like(level)),
         initial_noise=0.0,
         start=float(steps.sigmas[0]),
+        stage_alphas=schedule.alpha(level),
         trained_up_to=schedule.sigma_max if np.isfinite(schedule.sigma_max) else 0.0,
     )
-
-
-def variance_preserving(table: StageTable) -> StageTable:
-    r"""The same sampler for samples that are held as :math:`x / \sqrt{1+\sigma^2}`.
-
-    Args:
-        table: Of a variance-preserving model: what the network reads is then the sample itself.
-
-    Raises:
-        ValueError: If the table is that of another model.
-    """
-    read = table.rows[:, Row._fields.index("scale")]
-    if not np.allclose(read, 1 / np.hypot(1, table.stage_sigmas), rtol=1e-9):
-        raise ValueError("sample_space must be None for a model that is not variance preserving")
-    made = np.append(read[1:], 1 / np.hypot(1, table.sigmas[-1]))
-    anchor = read[table.first_stage[table.step]]
-    one = np.ones_like(read)
-    # Of each column, in the order of Row: what it is multiplied by, and divided by.
-    multiplied = np.array([one, made, made, made, made, one, one]).T
-    divided = np.array([read, read, one, anchor, one, read, one]).T
-    rows, entry_rows = (each * multiplied / divided for each in (table.rows, table.entry_rows))
-    # What is given to the first stage stands at its level, churn included.
-    return replace(table, rows=rows, entry_rows=entry_rows, initial_noise=0.0, initial_scale=1.0, start=1.0)
 
 
 def _interleaved(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:

@@ -93,8 +93,8 @@ def test_memory_that_runs_out_while_samples_are_copied(copied: int, monkeypatch:
     advance = BatchedSolver.advance
     failed: list[int] = []
 
-    def failing(solver: BatchedSolver, output: torch.Tensor) -> list[Finished]:
-        done = advance(solver, output)
+    def failing(solver: BatchedSolver, *said: Any) -> list[Finished]:
+        done = advance(solver, *said)
         if len(done) > copied and len(failed) < 2:
             failed.append(len(done))
             raise MemoryError("for a copy")

@@ -109,7 +109,7 @@ def test_all_that_a_request_may_be_is_kept(tmp_path: Path) -> None:
     for name, expected in vars(table).items():
         if name in table.__dataclass_fields__:
             kept = getattr(waiting[0].table, name)
-            assert (kept == expected) if isinstance(expected, float) else (kept.tolist() == expected.tolist())
+            assert (kept == expected) if isinstance(expected, (bool, float)) else (kept.tolist() == expected.tolist())
             assert getattr(kept, "dtype", None) == getattr(expected, "dtype", None)
     assert torch.equal(waiting[1].x if waiting[1].x is not None else torch.empty(0), torch.ones(SHAPE).half())
     server, futures = Server.restore(tmp_path, kdpm2.Denoiser(seen, SCHEDULE))

@@ -1,5 +1,6 @@
 """`kdpm2.generate` in one process: what it makes, that it goes on after any end, and rows that fail."""
 
+import csv
 import errno
 import json
 import os
@@ -98,12 +99,58 @@ def test_every_option_of_a_row_counts(tmp_path: Path) -> None:
         {}, {"steps": 4}, {"label": 3}, {"guidance_scale": 3.0}, {"eta": 0.2}, {"s_noise": 0.9},
         {"noise": "philox"}, {"noise": "brownian"}, {"sampler": "discrete"}, {"sampler": "discrete", "s_churn": 2.0},
         {"sigmas": "exponential"}, {"sigmas": "plain", "spacing": "trailing"}, {"beta_start": 0.002},
-        {"clip_sample": True, "clip_sample_range": 0.5},
+        {"clip_sample": True, "clip_sample_range": 0.5}, {"guidance_scale": 3.0, "guidance_rescale": 0.9},
+        {"guidance_scale": 3.0, "guidance_interval": "0.5,5"}, {"guidance_scale": 0.7, "guidance_plus_plus": "true"},
     ]  # fmt: skip
     given = [{"id": i, "seed": 5, "label": 1, "steps": 3, **change} for i, change in enumerate(changes)]
     report = made(given, tmp_path / "output", rows_per_file=20)
     assert (report.made, report.failed) == (len(given), 0)
     assert len({kept.png for kept in pictures(tmp_path / "output")}) == len(given)
+
+
+def test_options_that_change_on_the_way(tmp_path: Path) -> None:
+    """In lists and mappings, or as the command writes them: the same pictures, and words in the column."""
+    window, twice = (
+        {"value": 1, "end": 0.5},
+        [{"sigma_min": 0.3, "sigma_max": 2, "steps": 2}, {"sigma_min": 1, "sigma_max": 4}],
+    )
+    plain: dict[str, Any] = {"seed": 1, "label": 3, "steps": 4}
+    said: list[dict[str, Any]] = [
+        {"eta": 0.5},
+        {"eta": [1, 0]},
+        {"eta": window, "restarts": twice},
+        {"s_noise": [1.02, 1], "restarts": None},
+    ]
+    words = [
+        {"eta": "0.5"},
+        {"eta": "1,0"},
+        {"eta": "value=1,end=0.5", "restarts": "sigma_min=0.3,sigma_max=2,steps=2;sigma_min=1,sigma_max=4"},
+        {"s_noise": "1.02,1"},
+    ]
+    names = ["seed", "label", "steps", "eta", "s_noise", "restarts"]
+    with (tmp_path / "rows.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(plain | each for each in words)
+    made([plain | each for each in said], tmp_path / "said", options={"restarts": "none"})
+    made(tmp_path / "rows.csv", tmp_path / "words", options={"restarts": "none"})
+    held, others = pictures(tmp_path / "said"), pictures(tmp_path / "words")
+    assert [kept.png for kept in held] == [kept.png for kept in others]
+    assert [kept.made_of for kept in held] == [kept.made_of for kept in others]
+    assert [kept.made_of["eta"] for kept in held] == ["0.5", "1,0", "value=1,end=0.5", None]
+    assert [kept.made_of["restarts"] for kept in held][:3] == ["none", "none", words[2]["restarts"]]
+    unet = zoo.digits().unet
+    for kept, row in zip(held, said, strict=True):
+        scheduler = KDPM2AncestralDiscreteScheduler.from_config(zoo.digits().scheduler.config, **row)
+        scheduler.seed([1])
+        scheduler.set_timesteps(4)
+        x = torch.randn(1, 1, 8, 8, generator=generator_of(1)) * scheduler.init_noise_sigma
+        with torch.no_grad():
+            for t in scheduler.timesteps:
+                output = unet(scheduler.scale_model_input(x, t), t, torch.tensor([3])).sample
+                x = scheduler.step(output, t, x).prev_sample
+        alone = (x / 2 + 0.5).clamp(0, 1)[0, 0].numpy()
+        assert np.abs(alone - levels(kept)).max() <= 0.5 / 255 + 1e-5
 
 
 def test_a_run_that_is_over_makes_nothing(whole: Path) -> None:

@@ -43,8 +43,18 @@ ROWS: dict[str, tuple[str, str]] = {
     "more steps than trained": ("id,steps,spacing,sigmas\na,1001,leading,plain\n", "at most num_train_timesteps=1000"),
     "eta infinite": ("id,eta\na,inf\n", "eta must be a finite number, got inf"),
     "eta negative": ("id,eta\na,-1\n", "eta must be"),
+    "eta in words": ("id,eta\na,high\n", "eta must be a number, numbers with commas between them, or a window"),
+    "eta by step too large": ('id,eta\na,"1,2"\n', "each of eta must be a number from 0 to 1, got 2"),
+    "a window without a value": ("id,eta\na,end=0.5\n", "eta must have a value, got only end"),
+    "restarts that go down": ('id,restarts\na,"2,1"\n', "sigma_max of restarts must be above sigma_min=2, got 1"),
     "no such label": ("id,label\na,12\n", "row 0 (id 'a'): label must be from 0 to 9, or any, got 12"),
     "no such curve": ("id,sigmas\na,cubic\n", "sigmas must be one of 'plain', 'karras'"),
+    "a falling interval": (
+        'id,guidance,guidance_interval\na,2,"5,1"\n',
+        "guidance_interval must be two noise levels, the lower first, as in 0.3,5, got '5,1'",
+    ),
+    "an interval in words": ('id,guidance,guidance_interval\na,2,"5,x"\n', "guidance_interval must be"),
+    "an interval without guidance": ('id,guidance_interval\na,"1,5"\n', "guidance_interval needs a guidance_scale"),
     "a prompt for digits": ("id,prompt\na,cat\n", "prompt must be left out, as this pipeline takes none, got 'cat'"),
 }
 

@@ -147,10 +147,10 @@ def memory_runs_out(faults: Faults) -> Iterator[None]:
             raise faults.no_memory(fault)
         return id
 
-    def advancing(solver: BatchedSolver, output: torch.Tensor) -> Any:
+    def advancing(solver: BatchedSolver, *said: Any) -> Any:
         here.copies = 0
         try:
-            return advance(solver, output)
+            return advance(solver, *said)
         finally:
             here.copies = None
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from kdpm2.asked_for import asked_for
 from kdpm2.batching import BatchedSolver, Server
 from kdpm2.batching.folder import STATE_FILE
 from kdpm2.denoiser import as_denoiser
-from kdpm2.table import asked_for
 from tests.soak.asked import SHAPE, asked, batched, clean
 
 REQUESTS = 40

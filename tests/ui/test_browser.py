@@ -127,7 +127,32 @@ def test_what_is_drawn_is_what_the_command_draws_and_is_dropped_back(window: Any
     fresh.get_by_role("tab", name="Load").click()
     fresh.get_by_label(re.compile("remove|clear", re.IGNORECASE)).first.click()
     fresh.set_input_files("#drop input[type=file]", str(plain))
-    until(fresh, "#error", "this file holds no settings of kdpm2")
+    until(fresh, "#drop-error", "this file holds no settings of kdpm2")
+
+
+def test_what_changes_on_the_way_is_shown_and_dropped_back(window: Any, tmp_path: Path) -> None:
+    page = window()
+    small(page)
+    assert page.locator("#set-eta").is_visible()
+    page.fill("#set-eta_by_step textarea, #set-eta_by_step input", "value=1,end=0.5")
+    page.wait_for_selector("#set-eta", state="hidden")
+    page.get_by_text("More options").click()
+    page.fill("#set-restarts textarea, #set-restarts input", "2,1")
+    until(page, "#error", "sigma_max of restarts must be above sigma_min=2, got 1")
+    page.fill("#set-restarts textarea, #set-restarts input", "0.5,4,3,2")
+    until(page, "#calls", "3 pictures, 19 network calls for each")
+    assert ", 4, " in levels(page)
+    page.click("#draw")
+    until(page, "#status", "3 pictures in ")
+    sheet = downloaded(page, "#download", tmp_path / "sheet.png")
+    fresh = window()
+    fresh.get_by_role("tab", name="Load").click()
+    fresh.set_input_files("#drop input[type=file]", str(sheet))
+    fresh.wait_for_selector("#set-eta", state="hidden")
+    assert fresh.locator("#set-eta_by_step textarea, #set-eta_by_step input").input_value() == "value=1,end=0.5"
+    fresh.get_by_role("tab", name="Draw").click()
+    until(fresh, "#calls", "3 pictures, 19 network calls for each")
+    assert levels(fresh) == levels(page)
 
 
 def test_long_work_is_stopped_and_the_page_goes_on(window: Any) -> None:

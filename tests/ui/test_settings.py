@@ -23,6 +23,8 @@ PAGES: list[dict[str, Any]] = [
     {"eta": 0, "guidance_scale": 0, "sigmas": "karras"},
     {"sampler": "discrete", "s_churn": 2.5, "s_noise": 1.005, "spacing": "trailing", "seed": 2**40},
     {"guidance_scale": 2.5, "discard_next_to_last_sigma": True, "number": 3, "others": "--noise brownian --rho 5"},
+    {"eta_by_step": "1,0", "s_noise_by_step": "value=1.01,sigma_min=1", "restarts": "0.3,2,2;1,4", "number": 3},
+    {"sampler": "discrete", "s_noise": 1.005, "restarts": "sigma_min=0.3,sigma_max=2", "eta_by_step": "1,0"},
     {"steps": None, "others": "--at-sigmas 9,3,1 --set beta_start=0.001"},
     {"sigmas": "plain", "spacing": "sgm_uniform", "eta": 0.35, "others": "--no-use-flow-sigmas --dtype float32"},
 ]
@@ -42,10 +44,13 @@ def test_the_page_comes_back_from_its_command(page: dict[str, Any], models: Mode
     assert again.given == plan.given
     assert again.pictures == plan.pictures
     assert np.array_equal(again.scheduler.table.stage_sigmas, plan.scheduler.table.stage_sigmas)
-    assert again.scheduler.config.get("eta") == page.get("eta", 1 if page.get("sampler") is None else None)
+    if page.get("sampler") == "discrete":
+        assert "eta" not in again.scheduler.config
+    else:
+        assert again.scheduler.config.eta == ([1, 0] if "eta_by_step" in page else page.get("eta", 1))
 
 
-@pytest.mark.parametrize("page", PAGES[1:5])
+@pytest.mark.parametrize("page", PAGES[1:7])
 def test_what_is_copied_draws_the_same(page: dict[str, Any], models: Models) -> None:
     plan = models.plan(START | {"steps": 3} | page | {"number": 2})
     pipe = Held().pipeline(plan)
@@ -75,6 +80,12 @@ def test_a_grid_comes_back_from_its_command(models: Models) -> None:
         ({"labels": "x"}, "--labels: must be whole numbers separated by commas"),
         ({"number": 101}, "pictures: must be a whole number from 1 to 100, got '101'"),
         ({"number": None}, "pictures: must be a whole number from 1 to 100, got '0'"),
+        ({"eta_by_step": "1,x"}, "--eta: must be numbers separated by commas, got '1,x'"),
+        ({"eta_by_step": "value=1,ende=1"}, "--eta: eta must have the keys value, outside, start"),
+        ({"eta_by_step": "1,2"}, "--eta: each of eta must be a number from 0 to 1, got 2"),
+        ({"restarts": "0.3"}, "--restarts: must be intervals in which a run can restart: each of restarts must have"),
+        ({"restarts": "0.3,0.31"}, "--restarts: sigma_max of restarts must be above the level where the run turns"),
+        ({"restarts": "0.3,2", "others": "--noise brownian"}, "noise must be another kind with restarts"),
         ({"others": "--etta 1"}, "No such option"),
         ({"others": '--rho "5'}, "other options: No closing quotation"),
         ({"others": "--pipeline /etc"}, "/etc is not among the models of this page: start kdpm2 ui --pipeline /etc"),
@@ -104,6 +115,29 @@ def test_a_model_with_settings_of_its_own(unconditional: Path, tmp_path: Path) -
         assert plan.scheduler.config.discard_next_to_last_sigma == discarded
         again, _ = of_command(shlex.split(exported.command(plan)), models.named)
         assert (again["eta"], again["discard_next_to_last_sigma"]) == (eta, discarded)
+
+
+def test_a_model_that_changes_on_the_way(unconditional: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chosen"
+    shutil.copytree(unconditional, folder)
+    restarts = [{"sigma_min": 0.3, "sigma_max": 2.0}]
+    chosen = KDPM2AncestralDiscreteScheduler(eta=[1, 0.25], s_noise={"value": 1.01, "end": 0.5}, restarts=restarts)
+    chosen.save_pretrained(folder / "scheduler")
+    models = Models([str(folder)])
+    said, _ = of_command(["kdpm2", "sample", "--pipeline", str(folder)], models.named)
+    assert said["eta_by_step"] == "1,0.25"
+    assert sorted(said["s_noise_by_step"].split(",")) == ["end=0.5", "value=1.01"]
+    assert sorted(said["restarts"].split(",")) == ["sigma_max=2", "sigma_min=0.3"]
+    own = models.plan(said)
+    assert not {"eta", "s_noise", "restarts"} & own.given.keys()
+    chosen.set_timesteps(25)
+    assert np.array_equal(own.scheduler.table.rows, chosen.table.rows)
+    # Emptied fields are no changes on the way, whatever the model says.
+    plain = models.plan(said | {"eta_by_step": "", "s_noise_by_step": "", "restarts": ""})
+    config = plain.scheduler.config
+    assert (config.eta, config.s_noise, config.restarts) == (1, 1, None)
+    again, _ = of_command(shlex.split(exported.command(plain)), models.named)
+    assert models.plan(again).given == plain.given
 
 
 def test_what_another_model_takes_stays_on_the_page(text_to_image: Path) -> None:
@@ -178,3 +212,6 @@ def test_the_levels_are_drawn_in_the_colour_of_the_page(models: Models, tmp_path
     assert drawing.startswith('<svg role="img"')
     assert "currentColor" in drawing
     assert drawing.count("before: 15 network calls, sigma 14.6, ") == 1
+    with_restart = levels.drawn([("", models.plan(START | {"steps": 2, "restarts": "0.03,2,1"}).scheduler.table)])
+    assert "settings: 5 network calls, sigma 14.6, 0.0292, 0" not in with_restart
+    assert "settings: 5 network calls, sigma 14.6, 2, 0.0292, 0" in with_restart

@@ -77,6 +77,7 @@ def test_output_forms(pipe: Any, output_type: str, shape: tuple[int, ...]) -> No
         ({"labels": [1], "num_images": 2}, "num_images must be the number of labels, 1, got 2"),
         ({"num_images": 0}, "num_images must be an integer at least 1, got 0"),
         ({"guidance_scale": -1}, "guidance_scale must be a number from 0 to 100, got -1"),
+        ({"guidance_scale": 2, "guidance_interval": (5, 1)}, "interval must be two noise levels, from 0 on and rising"),
         ({"num_inference_steps": 0}, "num_inference_steps must be an integer at least 1, got 0"),
         ({"output_type": "jpeg"}, "output_type must be one of 'pil', 'np', 'pt', got 'jpeg'"),
     ],

@@ -21,7 +21,7 @@ from kdpm2 import _check
 from kdpm2.batching import conditioning
 from kdpm2.batching.request import Checked, checked
 from kdpm2.batching.solver import BatchedSolver, Inputs
-from kdpm2.denoiser import Denoiser, Network, as_denoiser
+from kdpm2.denoiser import Denoiser, Network, Outputs, as_denoiser
 
 Owner = TypeVar("Owner")
 """Whoever is to be told of a sample: the request itself, or what stands for it."""
@@ -47,11 +47,11 @@ class Calls:
         joined: dict[str, Any] = conditioning.together(values, self._device)
         return joined
 
-    def __call__(self, x: torch.Tensor, timestep: torch.Tensor, given: dict[str, Any], requests: int) -> torch.Tensor:
-        """The network's output for x (B, ...) and timestep (B,), of which `requests` places are not empty."""
+    def __call__(self, x: torch.Tensor, timestep: torch.Tensor, given: dict[str, Any], requests: int) -> Outputs:
+        """What the network says of x (B, ...) and timestep (B,), of which `requests` places are not empty."""
         self.made += 1
         self.requests += requests
-        return self._denoiser.predict(x, timestep, **given)
+        return self._denoiser.outputs(x, timestep, **given)
 
 
 class Batch(Generic[Owner]):
@@ -105,14 +105,14 @@ class Batch(Generic[Owner]):
             self.solver.cancel(id)
         ended: dict[int, Outcome] = {}
         if len(failed) < len(self.owners):
-            ended.update(self.solver.advance(output))
+            ended.update(self.solver.advance(*output))
         ended.update(failed)
         for id in ended:
             del self._conditioning[id]
         return [(self.owners.pop(id), outcome) for id, outcome in ended.items()]
 
-    def _output(self, network: Calls, inputs: Inputs) -> tuple[torch.Tensor, dict[int, Exception]]:
-        """The network's output, and the requests for which it raised an error; their places are 0."""
+    def _output(self, network: Calls, inputs: Inputs) -> tuple[Outputs, dict[int, Exception]]:
+        """What the network says, and the requests for which it raised an error; their places are 0."""
         places = [(place, id) for place, id in enumerate(inputs.ids) if id is not None]
         try:
             # Put together anew for each call: the network may write to what it is given.
@@ -120,26 +120,33 @@ class Batch(Generic[Owner]):
             return network(inputs.x, inputs.timestep, given, len(places)), {}
         except Exception as error:
             if len(places) == 1:
-                return inputs.x, {places[0][1]: error}
+                return Outputs(inputs.x), {places[0][1]: error}
             logger.warning("a network call for %d requests failed; it is now made for each", len(places), exc_info=True)
         inputs = self.solver.next_inputs()  # those may be spoilt
-        output, failed = torch.zeros_like(inputs.x), {}
+        output, failed = Outputs(torch.zeros_like(inputs.x)), {}
         for place, id in places:
             try:
-                output[place] = self._alone(network, inputs, place, id)
+                said = self._alone(network, inputs, place, id)
             except Exception as error:
                 failed[id] = error
+                continue
+            output.followed[place] = said.followed
+            if said.unguided is not None:
+                unguided = torch.zeros_like(inputs.x) if output.unguided is None else output.unguided
+                unguided[place] = said.unguided
+                output = output._replace(unguided=unguided)
         return output, failed
 
-    def _alone(self, network: Calls, inputs: Inputs, place: int, id: int) -> torch.Tensor:
-        """The network's output for one place: in a batch of one, or of the fixed capacity with empty places."""
+    def _alone(self, network: Calls, inputs: Inputs, place: int, id: int) -> Outputs:
+        """What the network says of one place: in a batch of one, or of the fixed capacity with empty places."""
         given = self._conditioning[id]
         if self.solver.capacity is None:
             own = slice(place, place + 1)
-            return network(inputs.x[own], inputs.timestep[own], network.together([given]), 1)[0]
+            return network(inputs.x[own], inputs.timestep[own], network.together([given]), 1).of(0)
         x, timestep = torch.zeros_like(inputs.x), torch.zeros_like(inputs.timestep)
         x[place], timestep[place] = inputs.x[place], inputs.timestep[place]
-        return network(x, timestep, network.together([given if id == each else None for each in inputs.ids]), 1)[place]
+        alone = [given if id == each else None for each in inputs.ids]
+        return network(x, timestep, network.together(alone), 1).of(place)
 
 
 class Batches(Generic[Owner]):

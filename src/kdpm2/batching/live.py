@@ -20,20 +20,28 @@ class Rows:
 
     Attributes:
         coefficients: Shape (S, 7), float32 or float64, columns as in `kdpm2.update.COLUMNS`.
-        conditions: Shape (2, S), same dtype: noise levels, and what the network is conditioned on.
+        conditions: Shape (3, S), same dtype: noise levels, what the network is conditioned on, and `starts` of
+            `kdpm2.update.DeviceTable`.
         step: Shape (S,), int64: which step each stage belongs to.
+        keeps_estimate: Whether a stage's anchor is the clean sample that the stage before saw.
     """
 
     coefficients: NDArray[np.floating]
     conditions: NDArray[np.floating]
     step: NDArray[np.int64]
+    keeps_estimate: bool = False
 
     @staticmethod
     def of(table: StageTable, dtype: torch.dtype) -> "Rows":
         """Those of a table, for samples of a dtype."""
         held = update.on_device(table, torch.device("cpu"), dtype)
         levels = torch.from_numpy(table.stage_sigmas).to(held.timesteps)
-        return Rows(held.rows.numpy(), torch.stack([levels, held.timesteps]).numpy(), held.step.numpy())
+        return Rows(
+            held.rows.numpy(),
+            torch.stack([levels, held.timesteps, held.starts]).numpy(),
+            held.step.numpy(),
+            table.keeps_estimate,
+        )
 
     def __len__(self) -> int:
         return len(self.step)
@@ -74,12 +82,12 @@ class Live:
 
 
 def at_hand(requests: list[Live], size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """The rows of requests, (size, 7), and their conditions, (2, size), on the host.
+    """The rows of requests, (size, 7), and their conditions, (3, size), on the host.
 
     In empty places the rows are 0. The network is told noise level 1 there, so it does not divide by 0.
     """
     coefficients = torch.zeros(size, len(COLUMNS), dtype=dtype, device="cpu")
-    conditions = torch.tensor([[1.0], [0.0]], dtype=dtype, device="cpu").repeat(1, size)
+    conditions = torch.tensor([[1.0], [0.0], [0.0]], dtype=dtype, device="cpu").repeat(1, size)
     if requests:
         count = len(requests)
         coefficients.numpy()[:count] = [each.rows.coefficients[each.stage] for each in requests]

@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check
+from kdpm2.asked_for import asked_for
 from kdpm2.batching import conditioning
 from kdpm2.batching.solver import BatchedSolver
 from kdpm2.by_step import ByStep
 from kdpm2.denoiser import Denoiser
-from kdpm2.table import StageTable, asked_for
+from kdpm2.table import StageTable
 
 LONGEST_WAIT = 1e6
 """Seconds, about eleven days. For a longer wait there is None."""
@@ -41,6 +42,7 @@ class Request:
         deadline: In seconds, from when the queue of a `Server` took the request. If it still waits then, it ends with a
             TimeoutError. None for no deadline.
         key: A text, or an integer of 64 bits. `Server.restore` returns futures by their keys. None for no key.
+        keep_estimate: Only with `sigmas`: as in `kdpm2.sample`.
     """
 
     table: StageTable | None = None
@@ -53,6 +55,7 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     key: str | int | None = None
+    keep_estimate: bool = False
 
 
 class Checked(NamedTuple):
@@ -93,7 +96,10 @@ def _table(denoiser: Denoiser, request: Request) -> StageTable:
             + ("both" if request.table is not None else "neither")
         )
     asked: Any = request.sigmas if request.table is None else request.table
-    return asked_for(denoiser.schedule, asked, denoiser.prediction_type, request.eta, request.s_noise)
+    schedule, predicted = denoiser.schedule, denoiser.prediction_type
+    table = asked_for(schedule, asked, predicted, request.eta, request.s_noise, keep_estimate=request.keep_estimate)
+    denoiser.check(table)
+    return table
 
 
 def checked_key(value: Any) -> str | int | None:

@@ -34,6 +34,7 @@ _TABLE = {
     "starts_step": ("S", torch.bool),
     "stage_sigmas": ("S", torch.float64),
     "stage_timesteps": ("S", torch.float64),
+    "stage_alphas": ("S", torch.float64),
     "rows": ("S,7", torch.float64),
     "entry_rows": ("S,7", torch.float64),
 }
@@ -145,7 +146,9 @@ def _waiting(job: Job, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
         "x": None if wanted.x is None else _put(wanted.x, tensors),
         "conditioning": _put(wanted.conditioning, tensors),
         "table": {
-            field.name: _put(value if isinstance(value, float) else torch.as_tensor(value, device="cpu"), tensors)
+            field.name: _put(
+                value if isinstance(value, (bool, float)) else torch.as_tensor(value, device="cpu"), tensors
+            )
             for field in fields(StageTable)
             for value in [getattr(wanted.table, field.name)]
         },
@@ -155,6 +158,8 @@ def _waiting(job: Job, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
 def _request(said: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Request:
     table = {name: _got(value, tensors) for name, value in said.pop("table").items()}
     lengths = {"N": len(table["up"]), "N+1": len(table["up"]) + 1, "S": len(table["step"])}
+    # Before CFG++ was known, tables were written without it.
+    table.setdefault("stage_alphas", torch.ones(lengths["S"], dtype=torch.float64, device="cpu"))
     for name, (shape, dtype) in _TABLE.items():
         expected = (lengths["S"], 7) if shape == "S,7" else (lengths[shape],)
         if table[name].dtype != dtype or tuple(table[name].shape) != expected:

@@ -1,7 +1,7 @@
 """What a snapshot of a `BatchedSolver` holds: its options, and each request with its samples, rows and noise.
 
 The tensors hold all requests, one after another: `sample` and `previous`, (R, ...); `coefficients`, (S, 7),
-`conditions`, (2, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
+`conditions`, (3, S), and `step`, (S,), of all their stages; `generators`, (R, bytes), where noise has generators.
 """
 
 import math
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kdpm2.batching.solver import BatchedSolver
 
 _MORE_COLUMNS = 1  # of coefficients, which version 0.1 wrote and nobody reads
+_FEWER_CONDITIONS = 2  # that versions up to 0.2 wrote, which knew no CFG++
 _MOST_ELEMENTS = 2**32  # 16 GB of float32: a file may not ask for more
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in FLOATING}
 
@@ -42,7 +43,8 @@ def taken(solver: "BatchedSolver") -> tuple[dict[str, Any], dict[str, torch.Tens
         if "generators" in noise:
             generators.append(noise.pop("generators")[0])
         counted = {"id": request.id, "seed": request.seed, "stage": request.stage, "stages": len(request.rows)}
-        said.append(counted | ({"noise": noise} if noise else {}))
+        keeps = {"keeps_estimate": True} if request.rows.keeps_estimate else {}
+        said.append(counted | keeps | ({"noise": noise} if noise else {}))
     tensors: dict[str, torch.Tensor] = {}
     if requests:
         rows = [request.rows for request in requests]
@@ -75,7 +77,7 @@ def most_bytes(state: dict[str, Any]) -> int:
     if not 0 <= stages <= _MOST_ELEMENTS:
         raise ValueError(f"stages must be at most {_MOST_ELEMENTS} in all, got {stages}")
     generators = len(torch.Generator(device="cpu").get_state()) * len(state["requests"])
-    return 8 * (2 * elements + (len(COLUMNS) + _MORE_COLUMNS + 3) * stages) + generators
+    return 8 * (2 * elements + (len(COLUMNS) + _MORE_COLUMNS + 4) * stages) + generators
 
 
 def solver_of(
@@ -96,6 +98,8 @@ def solver_of(
         said, next_id = state.pop("requests"), state.pop("next_id")
         state["dtype"] = _DTYPES[_check.choice("dtype", state["dtype"], _DTYPES)]
         solver = cls(**state, device=place)
+        if "conditions" in tensors and len(tensors["conditions"]) == _FEWER_CONDITIONS:
+            tensors["conditions"] = torch.cat([tensors["conditions"], torch.zeros_like(tensors["conditions"][:1])])
         if "coefficients" in tensors:
             tensors["coefficients"] = tensors["coefficients"][..., : len(COLUMNS)]
         _check_tensors(solver, said, tensors)
@@ -111,7 +115,7 @@ def _check_tensors(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.
         "sample": (samples, solver._dtype),
         "previous": (samples, solver._dtype),
         "coefficients": ((stages, len(COLUMNS)), solver._working),
-        "conditions": ((2, stages), solver._working),
+        "conditions": ((3, stages), solver._working),
         "step": ((stages,), torch.int64),
     }
     if solver._kind_of_noise.drawn_on:
@@ -144,6 +148,7 @@ def _take_over(solver: "BatchedSolver", said: Any, tensors: dict[str, torch.Tens
         noise = kind_named(solver._noise).of_state(state, like)
         waiting = (tensors["sample"][number].to(solver._device), tensors["previous"][number].to(solver._device))
         coefficients, conditions, step = (tensors[name].numpy() for name in ("coefficients", "conditions", "step"))
-        rows = Rows(coefficients[own], conditions[:, own], step[own])
+        keeps = _check.flag("keeps_estimate", each.get("keeps_estimate", False))
+        rows = Rows(coefficients[own], conditions[:, own], step[own], keeps)
         stage = _check.integer("stage", each["stage"], 0, stages - 1)
         solver._requests[id] = Live(id, seed, rows, noise, waiting, stage)

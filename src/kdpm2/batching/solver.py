@@ -126,7 +126,7 @@ class BatchedSolver:
         self._places: list[Live] = []
         self._sample = torch.zeros(capacity or 0, *self._shape, dtype=self._dtype, device=self._device)
         self._previous = torch.zeros_like(self._sample)
-        self._asked: torch.Tensor | None = None
+        self._asked: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __len__(self) -> int:
         """How many requests there are."""
@@ -235,8 +235,8 @@ class BatchedSolver:
         rows = self._moved(coefficients)
         scale = rows[:, COLUMNS.index("scale")].reshape(-1, *[1] * len(self._shape))
         x = (self._sample * scale).to(self._dtype)
-        sigma, timestep = self._moved(conditions).unbind()
-        self._asked = rows
+        sigma, timestep, starts = self._moved(conditions).unbind()
+        self._asked = rows, starts
         ids: list[int | None] = [request.id for request in self._places]
         return Inputs(ids + [None] * (size - count), x, sigma, timestep)
 
@@ -265,7 +265,7 @@ class BatchedSolver:
         return without_waiting(tensor, self._device)
 
     @_without_gradients
-    def advance(self, model_output: torch.Tensor) -> list[Finished]:
+    def advance(self, model_output: torch.Tensor, unguided: torch.Tensor | None = None) -> list[Finished]:
         """Make one stage of every request in the last inputs.
 
         Requests that were admitted since then stay at their stage. The network's output for cancelled requests and for
@@ -273,6 +273,7 @@ class BatchedSolver:
 
         Args:
             model_output: The network's output for the last inputs, of the shape of their `x`.
+            unguided: For CFG++: the network's output without the condition, of the same shape.
 
         Returns:
             The requests that are done. The solver forgets them.
@@ -286,13 +287,18 @@ class BatchedSolver:
             raise ValueError("model_output must be made of next_inputs, which was not called since the last advance")
         kind = (self._sample.shape, self._dtype, self._device)
         check_like("model_output", model_output, "the inputs", kind)
-        after = self._stage_made(self._asked, model_output.detach())
+        (rows, starts), sample, model_output = self._asked, self._sample, model_output.detach()
+        if unguided is not None:
+            check_like("unguided", unguided, "the inputs", kind)
+            sample, model_output = update.renoised_by(rows, starts, sample, model_output, unguided.detach())
+        after = self._stage_made(rows, sample, model_output)
         done = [
             Finished(request.id, after[place].clone())
             for place, request in enumerate(self._places)
             if request.stage + 1 == len(request.rows) and request.id in self._requests
         ]
-        self._sample, self._previous, self._asked = after, self._sample, None
+        kept = self._kept(rows, sample, model_output)
+        self._sample, self._previous, self._asked = after, kept, None
         for request in self._places:
             request.stage += 1
             request.drawn = None
@@ -300,16 +306,25 @@ class BatchedSolver:
             del self._requests[id]
         return done
 
-    def _stage_made(self, rows: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+    def _stage_made(self, rows: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
         """The samples after the stage, a new tensor, in empty places 0."""
-        count, size = len(self._places), len(self._sample)
+        count, size = len(self._places), len(sample)
         noise = self._drawn(size if self._mode == "compile" else count)
         if self._mode == "compile":
-            drawn = noise.like(self._sample) if isinstance(noise, Draw) else noise
-            return _compiled_stage()(rows, self._sample, model_output, self._previous, drawn)
+            drawn = noise.like(sample) if isinstance(noise, Draw) else noise
+            return _compiled_stage()(rows, sample, model_output, self._previous, drawn)
         own = slice(0, count)
-        after = update.each(rows[own], self._sample[own], model_output[own], self._previous[own], noise)
+        after = update.each(rows[own], sample[own], model_output[own], self._previous[own], noise)
         return after if count == size else torch.cat([after, after.new_zeros(size - count, *self._shape)])
+
+    def _kept(self, rows: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+        """What the next stages have for an anchor: what these read, or the clean samples that they saw."""
+        places = [place for place, request in enumerate(self._places) if request.rows.keeps_estimate]
+        if not places:
+            return sample
+        index = self._moved(torch.tensor(places, dtype=torch.int64, device="cpu"))
+        own, *parts = (each.index_select(0, index) for each in (rows, sample, model_output))
+        return sample.index_copy(0, index, update.denoised_by(own, *parts))
 
     def _drawn(self, size: int) -> torch.Tensor | Draw | None:
         """The noise of a batch of `size`. None if no stage adds any."""

@@ -9,6 +9,7 @@ import typer
 from kdpm2.cli import options as shared
 from kdpm2.cli import values
 from kdpm2.cli.gathered import Parameter, gathered
+from kdpm2.cli.guiding import GUIDANCE
 from kdpm2.cli.loading import DTYPES
 from kdpm2.cli.options import HOW, SPEED, WHAT, scheduler_options
 from kdpm2.zoo.built_in import BUILT_IN
@@ -43,9 +44,7 @@ def drawing_options() -> dict[str, Parameter]:
         "width": _option(int, "PIXELS", WHAT, "Of a pipeline's images", side),
         "steps": _option(int, "N", HOW, "Steps; the network runs 2N-1 times [25]", whole_steps),
         "seed": _option(int, "S", HOW, "Of the first image; the next count up [0]", seeds),
-        "guidance_scale": _option(
-            float, "X", HOW, "Classifier-free guidance [1, or the pipeline's]", values.real(0, 100)
-        ),
+        **GUIDANCE,
         "at_sigmas": shared.AtSigmas,
         "at_timesteps": shared.AtTimesteps,
         "device": _option(str, "NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]"),

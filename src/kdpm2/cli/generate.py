@@ -14,6 +14,7 @@ import typer
 from kdpm2.cli import options as shared
 from kdpm2.cli import values
 from kdpm2.cli.grouped import option
+from kdpm2.cli.guiding import takes_guidance_options
 from kdpm2.cli.options import HOW, OUTPUT, SPEED, WHAT, refuse, takes_scheduler_options
 from kdpm2.cli.output import printable
 
@@ -40,6 +41,7 @@ class Engine(str, Enum):
 
 
 @takes_scheduler_options
+@takes_guidance_options
 def generate(
     paths: Annotated[
         list[Path],
@@ -72,10 +74,6 @@ def generate(
     seed: Annotated[
         int, option("S", HOW, "Rows without a seed have S + id [0]", parser=values.whole(0, 2**64 - 1))
     ] = 0,
-    guidance_scale: Annotated[
-        float | None,
-        option("X", HOW, "Classifier-free guidance [1, or the pipeline's]", parser=values.real(0, 100)),
-    ] = None,
     device: Annotated[str, option("NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]")] = "auto",
     dtype: Annotated[str | None, option("NAME", SPEED, "Of the weights: float32, float16, bfloat16")] = None,
     batch: Annotated[
@@ -111,11 +109,12 @@ def generate(
         bool, typer.Option("--dry-run", help="Say what there is to do, and do nothing", rich_help_panel=OUTPUT)
     ] = False,
     *,
+    guidance: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> None:
     """Draw a picture for each row of a table; run again after any end, it makes what is missing.
 
-    Columns are id, seed, prompt, negative_prompt, label, steps, guidance_scale, height, width, and any option of the
+    Columns are id, seed, prompt, negative_prompt, label, steps, height, width, and any option of guidance and of the
     scheduler. What a row leaves out is as the options here say.
     """
     if len(paths) != (2 if number is None else 1):
@@ -128,7 +127,7 @@ def generate(
         "height": height,
         "width": width,
         "steps": steps,
-        "guidance_scale": guidance_scale,
+        **guidance,
         **_plain(options),
     }
     what: dict[str, Any] = {
@@ -174,7 +173,11 @@ def _run(
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a scheduler as columns have them."""
-    plain = {name: getattr(value, "value", value) for name, value in options.items() if name != "set_"}
+    plain = {
+        name: str(value) if isinstance(value, values.InWords) else getattr(value, "value", value)
+        for name, value in options.items()
+        if name != "set_"
+    }
     for assignment in options.get("set_", []):
         name, separator, value = assignment.partition("=")
         if not separator:

@@ -47,6 +47,14 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
         NOISE,
         "Ancestral: gaussian, philox, coloured, pyramid, offset, or brownian, with which pictures converge",
     ),
+    (
+        "restarts",
+        values.Restarts,
+        "A,B",
+        NOISE,
+        "From sigma A up to B by noise, and down again; or A,B,STEPS,TIMES;.. [none]",
+    ),
+    ("keep_estimate", bool, "", LEVELS, "N+1 network calls instead of 2N-1: see the docs"),
     ("s_churn", float, "X", NOISE, "Discrete: noise that a run adds on its way [0]"),
     ("s_tmin", float, "SIGMA", NOISE, "Discrete: smallest sigma that is churned [0]"),
     ("s_tmax", float, "SIGMA", NOISE, "Discrete: largest sigma that is churned"),
@@ -70,6 +78,9 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
 SCHEDULER_OPTIONS: dict[str, type] = {name: kind for name, kind, *_ in _OPTIONS}
 """What each of them holds, by its name in the configuration."""
 
+
+WORDS: dict[type, Callable[[str], Any]] = {values.ByStep: values.varying, values.Restarts: values.restarts}
+"""How the options that take several numbers are read."""
 
 SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
 """The options that are on or off."""
@@ -112,7 +123,7 @@ def takes_scheduler_options(command: Callable[..., None]) -> Callable[..., None]
 
 def _option(kind: Any, metavar: str, group: str, text: str, *names: str) -> Any:
     whole = values.whole(-_check.MOST_STEPS, _check.MOST_STEPS)
-    readers = {int: whole, float: values.real(), values.ByStep: values.varying}
+    readers = {int: whole, float: values.real(), **WORDS}
     option = typer.Option(
         *names, metavar=metavar or None, help=text, rich_help_panel=group, show_default=False, parser=readers.get(kind)
     )
@@ -138,7 +149,7 @@ def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     if "spacing" in options:
         changed["timestep_spacing"] = options["spacing"].value
     said = {name: options[name] for name, *_ in _OPTIONS if name in options}
-    changed |= {name: each.value if isinstance(each, values.ByStep) else each for name, each in said.items()}
+    changed |= {name: each.value if isinstance(each, values.InWords) else each for name, each in said.items()}
     for assignment in options.get("set_", []):
         name, separator, value = assignment.partition("=")
         if not separator:
@@ -169,7 +180,8 @@ _OPTION_OF = {
 def refused_by(error: Exception, options: Mapping[str, Any]) -> typer.BadParameter:
     """What a library's error says, with the option of the command that it is about, where that can be told."""
     text = " ".join(str(error).split())
-    name = text.partition(" ")[0].strip("`")
+    part, of, whole = (*text.split(" ", 3), "", "", "")[:3]
+    name = (whole if of == "of" and whole in options else part).strip("`")
     option = _OPTION_OF.get(name)
     if name == "num_inference_steps":
         text = text.removeprefix(name).strip()

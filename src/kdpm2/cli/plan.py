@@ -7,6 +7,7 @@ from typing import Any
 
 from kdpm2.cli import said, values
 from kdpm2.cli.asked import LARGEST_SEED, Asked
+from kdpm2.cli.guiding import GUIDANCE, check_guided
 from kdpm2.cli.loading import DTYPES, Model, built_in, describe
 from kdpm2.cli.options import changes, flattened, own_levels, refuse, refused_by, scheduler_class, scheduler_options
 from kdpm2.cli.pictures import Picture
@@ -87,11 +88,11 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
         if labels is not None and "labels" in model.accepted and model.classes is not None:
             labels = checked_labels(labels, model)
     called = {
-        name: asked[name]
-        for name in ("prompt", "negative_prompt", "height", "width", "guidance_scale")
-        if name in asked
+        name: asked[name] for name in ("prompt", "negative_prompt", "height", "width", *GUIDANCE) if name in asked
     } | spaced
     check_accepted(model, labels, called)
+    if model.on_pixels:
+        check_guided(asked)
     scheduler_of = partial(_scheduler, scheduler_class(options), changed, spaced, options)
     scheduler = scheduler_of(model.config)
     listed = None if labels is None else ",".join(map(str, labels))
@@ -99,14 +100,19 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
         {**options, "number": count, "seed": seed, "labels": listed, "steps": spaced.get("num_inference_steps")},
         levels={name: flattened(levels) for name, levels in own.items()},
         config=scheduler.config,
-        of_model={name: asked.get(name) for name in ("model", "pipeline", "dtype")}
-        | {name: value for name, value in called.items() if name not in spaced},
+        of_model={name: asked.get(name) for name in ("model", "pipeline", "dtype")} | _as_written(called, spaced),
     )
     pictures = [Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)]
     together = asked.get("batch") or (1 if which is None else which.together)
     return Plan(
         model, pictures, called, spaced, options, scheduler_of, scheduler, given, together, asked["device"], dtype
     )
+
+
+def _as_written(called: Mapping[str, Any], spaced: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline is called with as the command has it, without what says where the steps are."""
+    own = {name: value for name, value in called.items() if name not in spaced}
+    return {name: flattened(value) if isinstance(value, values.Numbers) else value for name, value in own.items()}
 
 
 def _built_in(asked: Asked) -> BuiltIn | None:
@@ -137,7 +143,8 @@ def check_accepted(model: Model, labels: values.Labels | None, called: Mapping[s
         refuse("--prompt", "this pipeline needs one")
     if labels is not None and ("labels" not in model.accepted or model.classes is None):
         refuse("--labels", "this pipeline takes none")
-    if model.on_pixels and model.classes is None and called.get("guidance_scale", 1) != 1:
+    guides = called.get("guidance_scale", 1) != 1 or called.get("guidance_plus_plus", False)
+    if model.on_pixels and model.classes is None and guides:
         refuse("--guidance-scale", "must be 1 for a network without classes")
     names = {"num_inference_steps": "--steps", "sigmas": "--at-sigmas", "timesteps": "--at-timesteps"}
     for name in called:

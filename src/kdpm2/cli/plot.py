@@ -14,7 +14,7 @@ def draw(table: StageTable, path: Path) -> None:
     except ImportError:
         raise typer.BadParameter("needs matplotlib: pip install kdpm2[plot]", param_hint="--plot") from None
 
-    stages, starts = range(len(table)), table.starts_step
+    stages, starts = range(len(table)), ~table.reads_midpoint
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     levels, timesteps = figure.subplots(1, 2)
     levels.plot(stages, table.stage_sigmas, color="0.8", zorder=0)

@@ -53,6 +53,7 @@ def settings(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dic
         "Eta": said.get("eta"),
         "Sigma churn": said.get("s_churn"),
         "Sigma noise": said.get("s_noise"),
+        "Restarts": said.get("restarts"),
         "Discard penultimate sigma": said.get("discard_next_to_last_sigma"),
         "Version": f"kdpm2 {kdpm2.__version__}",
     }

@@ -10,6 +10,7 @@ import typer
 
 from kdpm2.cli import values
 from kdpm2.cli.grouped import option
+from kdpm2.cli.guiding import check_guided, takes_guidance_options
 from kdpm2.cli.loading import DTYPES, built_in, describe, device_of, dtype_of, load
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
@@ -21,6 +22,7 @@ _LARGEST_SEED = 2**64 - 1 - _MOST_SAMPLES
 _MOST_CALLS = 10**9
 
 
+@takes_guidance_options
 def tune(
     labels: Annotated[
         values.Labels | None, option("A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", parser=values.labels)
@@ -35,9 +37,6 @@ def tune(
     ] = 8,
     eta: Annotated[
         float, option("0..1", HOW, "Share of a step's noise that is new [1]", parser=values.real(0, 1))
-    ] = 1.0,
-    guidance_scale: Annotated[
-        float, option("X", HOW, "Classifier-free guidance [1]", parser=values.real(0, 100))
     ] = 1.0,
     samples: Annotated[
         int, option("N", HOW, "Samples; half decide at the end [40]", parser=values.whole(4, _MOST_SAMPLES))
@@ -57,6 +56,8 @@ def tune(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite the file if it is there", rich_help_panel=OUTPUT)
     ] = False,
+    *,
+    guidance: Mapping[str, Any],
 ) -> None:
     """Find the noise levels at which few steps come closest to many.
 
@@ -73,8 +74,8 @@ def tune(
         labels = checked_labels(labels, model)
     called: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt}
     called = {name: value for name, value in called.items() if value is not None}
-    guided: dict[str, Any] = {"guidance_scale": guidance_scale} if guidance_scale != 1 else {}
-    check_accepted(model, labels, called | guided)
+    check_guided(guidance)
+    check_accepted(model, labels, called | {name: guidance[name] for name in ("guidance_scale",) if name in guidance})
     torch_device, torch_dtype = device_of(device), dtype_of(dtype)
 
     from kdpm2 import KDPM2AncestralDiscreteScheduler, denoiser_of
@@ -83,7 +84,7 @@ def tune(
     scheduler_of: Any = KDPM2AncestralDiscreteScheduler.from_config
     pipe = load("--pipeline", model, torch_dtype, scheduler_of).to(torch_device)
     try:
-        denoiser = denoiser_of(pipe, labels=_in_turn(labels, samples, model.classes), **called, **guided)
+        denoiser = denoiser_of(pipe, labels=_in_turn(labels, samples, model.classes), **called, **guidance)
         size = pipe.unet.config.sample_size
         sides = size if isinstance(size, (list, tuple)) else (size, size)
         tuned = found(
@@ -100,7 +101,7 @@ def tune(
     except (TypeError, ValueError) as error:
         if str(error).startswith("pipe must"):
             refuse("--pipeline", str(error).removeprefix("pipe "))
-        raise refused_by(error, {"calls": calls, **called, **guided}) from error
+        raise refused_by(error, {"calls": calls, **called, **guidance}) from error
     scheduler = scheduler_of(pipe.scheduler.config, eta=eta, **tuned.options)
     with written("--output", output, force) as unfinished:
         scheduler.to_json_file(unfinished)

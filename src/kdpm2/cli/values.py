@@ -1,16 +1,19 @@
 """What the command line says, read as numbers: each option refuses what it does not take, before anything is loaded."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import typer
 
-from kdpm2 import _check
+from kdpm2 import _check, restart
 from kdpm2.zoo.built_in import BUILT_IN
 
 ANY = "any"
 """The label of a picture that may be of any class."""
 
+_OF_RESTART = restart.Restart._fields
 _MOST_DIGITS = 40  # of what may still be a number: Python takes its time to read long ones
 
 
@@ -18,19 +21,31 @@ class Numbers(list[float]):
     """Numbers of one option."""
 
 
-class ByStep:
-    """An option that changes on the way, as `kdpm2.by_step` takes it.
+@dataclass(frozen=True)
+class InWords:
+    """An option that takes several numbers.
 
     Attributes:
         text: As it was written.
-        value: A list of numbers, or a window.
+        value: As a scheduler takes it.
     """
 
-    def __init__(self, text: str, value: list[float] | dict[str, float]) -> None:
-        self.text, self.value = text, value
+    text: str
+    value: Any = field(compare=False)
 
     def __str__(self) -> str:
         return self.text
+
+
+class ByStep(InWords):
+    """An option that changes on the way: a list of numbers, or a window, as `kdpm2.by_step` takes it."""
+
+
+class Restarts(InWords):
+    """Intervals in which a run restarts, as `kdpm2.restart` takes them; None for no restarts."""
+
+
+NO_RESTARTS = "none"
 
 
 class Labels(list[int | str]):
@@ -72,13 +87,70 @@ def varying(text: str) -> float | ByStep:
     text = str(text)
     try:
         if "=" in text:
-            window = dict(part.split("=", 1) for part in text.split(","))
-            return ByStep(text, {name.strip(): float(value) for name, value in window.items()})
+            return ByStep(text, {name: float(value) for name, value in _named(text).items()})
         return ByStep(text, list(numbers(text))) if "," in text else float(text)
     except ValueError:
         raise typer.BadParameter(
             f"must be a number, numbers with commas between them, or a window like value=1,end=0.5, got {short(text)}"
         ) from None
+
+
+def restarts(text: str) -> Restarts:
+    """Intervals with semicolons between them: ``sigma_min=0.3,sigma_max=2,steps=3,times=2``, or ``0.3,2,3,2``."""
+    text = str(text)
+    if text.strip().lower() == NO_RESTARTS:
+        return Restarts(NO_RESTARTS, None)
+    try:
+        parts = [part for part in text.split(";") if part.strip()]
+        named = [
+            _named(part) if "=" in part else dict(zip(_OF_RESTART, part.split(","), strict=False)) for part in parts
+        ]
+        if not parts or any(len(part.split(",")) > len(_OF_RESTART) for part in parts):
+            raise ValueError
+        found = [{name: _number(value) for name, value in each.items()} for each in named]
+    except ValueError:
+        raise typer.BadParameter(
+            "must be sigma_min,sigma_max,steps,times as in 0.3,2,3,2 or sigma_min=0.3,sigma_max=2, with a semicolon "
+            f"between two intervals, or {NO_RESTARTS}, got {short(text)}"
+        ) from None
+    try:
+        restart.checked("restarts", found)
+    except (TypeError, ValueError) as error:
+        raise typer.BadParameter(f"must be intervals in which a run can restart: {error}") from error
+    return Restarts(text, found)
+
+
+def in_words(value: Any) -> str:
+    """What a scheduler takes of such an option, as `varying` and `restarts` read it.
+
+    Raises:
+        TypeError: If it is no number, list, window or list of intervals.
+    """
+    if value is None:
+        return NO_RESTARTS
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={in_words(each)}" for name, each in value.items() if each is not None)
+    if isinstance(value, (list, tuple)):
+        several = any(isinstance(each, (list, tuple, Mapping)) for each in value)
+        return (";" if several else ",").join(map(in_words, value))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"must be numbers, got {_check.shown(value)}")
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def _named(text: str) -> dict[str, str]:
+    """The values of names, as in ``value=1,end=0.5``; ValueError for anything else."""
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    named = {name.strip(): value for name, value in pairs}
+    if len(named) < len(pairs):
+        raise ValueError
+    return named
+
+
+def _number(text: str) -> int | float:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError
+    return int(text) if text.strip().isdecimal() else float(text)
 
 
 def numbers(text: str) -> Numbers:
@@ -90,6 +162,14 @@ def numbers(text: str) -> Numbers:
         return Numbers(float(part) for part in parts)
     except ValueError:
         raise typer.BadParameter(f"must be numbers separated by commas, got {short(text)}") from None
+
+
+def interval(text: str) -> Numbers:
+    """Two numbers that rise, from 0 on."""
+    found = numbers(text)
+    if len(found) != 2 or not 0 <= found[0] < found[1]:
+        raise typer.BadParameter(f"must be two noise levels, the lower first, as in 0.3,5, got {short(text)}")
+    return found
 
 
 def labels(text: str) -> Labels:

@@ -14,9 +14,10 @@ from kdpm2 import _check
 from kdpm2.batching import Request
 from kdpm2.batching.batch import Batches
 from kdpm2.cli.loading import Model
-from kdpm2.denoiser import Denoiser
+from kdpm2.denoiser import Denoiser, Outputs
 from kdpm2.generate.counted import Calls
 from kdpm2.generate.wanted import Wanted
+from kdpm2.guidance import Guidance
 from kdpm2.zoo.pixels import as_output
 
 Drawn = tuple[Wanted, Any]
@@ -48,7 +49,7 @@ def draw(pipe: Any, model: Model, rows: Sequence[tuple[Wanted, Any]], batch: int
 
 def _drawn(pipe: Any, model: Model, asked: list[_Asked], noise: str, most: int, calls: Calls) -> Iterator[Drawn]:
     batches: Batches[Wanted] = Batches(
-        _denoiser(pipe, asked[0].scheduler, model.classes),
+        _OfRows(pipe, asked[0].scheduler, model.classes),
         most,
         (pipe.unet.config.in_channels, *pipe._height_width()),
         static=True,
@@ -83,32 +84,48 @@ def _request(one: _Asked, model: Model) -> Request:
     given: dict[str, Any] = {}
     if model.classes is not None:
         given["label"] = one.wanted.options.get("label", model.classes - 1)
-    scale = one.wanted.options.get("guidance_scale", 1.0)
-    if scale != 1:  # these cost twice as much, and share calls with one another
-        given["guidance"] = float(scale)
+    applied = _guidance(one)
+    if applied is not None:  # these cost twice as much, and share calls with one another
+        given["guidance"] = {name: float(value) for name, value in applied._asdict().items()}
     return Request(table=one.scheduler.table, seed=one.wanted.seed, conditioning=given)
 
 
-def _denoiser(pipe: Any, scheduler: Any, classes: int | None) -> Denoiser:
-    """The network, with guidance where it is asked for."""
-    unet, dtype = pipe.unet, pipe.unet.dtype
+def _guidance(one: _Asked) -> Guidance | None:
+    """That of a row; None if it asks for none."""
+    said = one.wanted.options
+    scale, plus_plus = said.get("guidance_scale", 1.0), said.get("guidance_plus_plus", False)
+    if scale == 1 and not plus_plus:
+        return None
+    between, rescale = said.get("guidance_interval"), said.get("guidance_rescale", 0.0)
+    applied = Guidance.of(one.scheduler._schedule, scale, plus_plus, between, rescale)
+    applied.check(one.scheduler.table)
+    return applied
 
-    def network(
+
+class _OfRows(Denoiser):
+    """The network, with the guidance of each row."""
+
+    def __init__(self, pipe: Any, scheduler: Any, classes: int | None) -> None:
+        super().__init__(pipe.unet, scheduler._schedule, scheduler.config.prediction_type)
+        self._unet: Any = pipe.unet
+        self._classes = classes
+
+    def outputs(
+        self,
         x: torch.Tensor,
         timestep: torch.Tensor,
+        *,
         label: torch.Tensor | None = None,
-        guidance: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        if guidance is None or label is None or classes is None:
-            output: torch.Tensor = unet(x, timestep, label).sample
-            return output
-        both = unet(
-            torch.cat([x, x]), torch.cat([timestep, timestep]), torch.cat([torch.full_like(label, classes - 1), label])
-        ).sample
+        guidance: dict[str, torch.Tensor] | None = None,
+        **conditioning: Any,
+    ) -> Outputs:
+        """What the network says, called once for both halves where there is guidance."""
+        if guidance is None or label is None or self._classes is None:
+            return Outputs(self._unet(x, timestep, label).sample)
+        labels = torch.cat([torch.full_like(label, self._classes - 1), label])
+        both = self._unet(torch.cat([x, x]), torch.cat([timestep, timestep]), labels).sample
         without, with_label = both.chunk(2)
-        return torch.lerp(without, with_label, guidance.to(dtype).reshape(-1, *[1] * (x.ndim - 1)))
-
-    return Denoiser(network, scheduler._schedule, scheduler.config.prediction_type)
+        return Guidance(**guidance)(without, with_label, timestep)
 
 
 def _image(sample: torch.Tensor) -> Any:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import typer
+
 from kdpm2 import _check
 from kdpm2.cli import values
-from kdpm2.cli.options import SCHEDULER_OPTIONS, Sampler, Sigmas, Spacing
-from kdpm2.cli.values import ByStep
+from kdpm2.cli.options import SCHEDULER_OPTIONS, WORDS, Sampler, Sigmas, Spacing
 from kdpm2.noise.seeds import LARGEST_SEED
 
 _LARGEST_EXACT = 2**53
@@ -31,7 +32,7 @@ class Cell(NamedTuple):
 
 def is_empty(value: object) -> bool:
     """Whether a cell says nothing."""
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def whole(low: int, high: int, multiple: int = 1) -> Cell:
@@ -53,6 +54,23 @@ def real(low: float = -math.inf, high: float = math.inf) -> Cell:
         return _check.finite(name, _check.number(name, _number_said(value), low, high))
 
     return Cell(float, read)
+
+
+def in_words(kind: type) -> Cell:
+    """What takes several numbers: as the command writes it, or lists and mappings of numbers. A number stays one."""
+    read_words = WORDS[kind]
+
+    def read(name: str, value: Any) -> float | str:
+        plain = value.tolist() if hasattr(value, "tolist") else value
+        try:
+            found = read_words(plain if isinstance(plain, str) else values.in_words(plain))
+        except TypeError as error:
+            raise TypeError(f"{name} {error}") from error
+        except typer.BadParameter as error:
+            raise ValueError(f"{name} {error.message}") from error
+        return str(found) if isinstance(found, values.InWords) else _check.finite(name, found)
+
+    return Cell(float if kind is values.ByStep else str, read)
 
 
 def one_of(allowed: Any) -> Cell:
@@ -89,6 +107,15 @@ def _id(name: str, value: Any) -> int | str:
     return _check.integer(name, value, -_LARGEST_ID - 1, _LARGEST_ID)
 
 
+def _interval(name: str, value: Any) -> list[float]:
+    """Two noise levels, the lower first: a list, or a text with a comma between them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    levels = _check.numbers(name, [_number_said(part) for part in parts] if isinstance(value, str) else parts, most=2)
+    if levels.shape != (2,) or not 0 <= levels[0] < levels[1]:
+        raise ValueError(f"{name} must be two noise levels, the lower first, as in 0.3,5, got {_check.shown(value)}")
+    return [float(level) for level in levels]
+
+
 def entry(name: str, value: Any) -> str:
     """Any other entry of a scheduler's configuration, as JSON."""
     if isinstance(value, str):
@@ -119,13 +146,16 @@ CALLED: dict[str, Cell] = {
     "width": whole(8, _LONGEST_SIDE, 8),
     "steps": whole(1, _check.MOST_STEPS),
     "guidance_scale": real(0, 100),
+    "guidance_plus_plus": FLAG,
+    "guidance_interval": Cell(str, _interval),
+    "guidance_rescale": real(0, 1),
 }
 """What a pipeline is called with."""
 
 _OF_TYPE = {
     int: whole(-_check.MOST_STEPS, _check.MOST_STEPS),
     float: real(),
-    ByStep: real(),  # in a table it is a number
+    **{kind: in_words(kind) for kind in WORDS},
     str: TEXT,
     bool: FLAG,
 }

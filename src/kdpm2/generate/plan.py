@@ -161,7 +161,9 @@ def _written(folder: Path, settings: Settings, reader: Reader, rows: Iterable[Ma
     with files.whole(folder / INDEX) as unfinished, unfinished.open("wb") as stream:
         np.save(stream, np.array(scan.begins, dtype=np.int64))
     kinds: dict[str, type] = {"id": str if scan.has_texts else int, "seed": int}
-    kinds |= {name: reader.kind(name) for name in dict.fromkeys(("steps", *reader.shared, *scan.columns))}
+    in_words = scan.in_words | {name for name, value in reader.shared.items() if isinstance(value, str)}
+    names = dict.fromkeys(("steps", *reader.shared, *scan.columns))
+    kinds |= {name: str if name in in_words else reader.kind(name) for name in names}
     kinds |= {"model": str, "version": str}
     document = {
         "format": _FORMAT,
@@ -184,6 +186,7 @@ class _Scan:
         ids: 64 bits of each id's hash.
         has_texts: Whether an id is a text.
         columns: All names of columns besides id and seed.
+        in_words: Those of them that hold a text in some row.
     """
 
     def __init__(self, rows_per_file: int, reader: Reader) -> None:
@@ -192,6 +195,7 @@ class _Scan:
         self.begins, self.ids = array("q"), array("Q")
         self.has_texts = False
         self.columns: dict[str, None] = {}
+        self.in_words: set[str] = set()
 
     def lines(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         """A line for each row."""
@@ -207,6 +211,7 @@ class _Scan:
             self.ids.append(_hashed(own["id"]))
             self.has_texts |= isinstance(own["id"], str)
             self.columns.update(dict.fromkeys(name for name in own if name not in ("id", "seed")))
+            self.in_words.update(name for name in self.columns if isinstance(own.get(name), str))
             self.count += 1
             place += len(line)
             yield line

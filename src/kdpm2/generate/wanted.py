@@ -13,7 +13,7 @@ from typing import Any
 
 from kdpm2 import _check
 from kdpm2.cli.loading import Model
-from kdpm2.cli.options import Sampler, Sigmas, Spacing, scheduler_class
+from kdpm2.cli.options import SCHEDULER_OPTIONS, WORDS, Sampler, Sigmas, Spacing, scheduler_class
 from kdpm2.generate import cells
 from kdpm2.noise.seeds import LARGEST_SEED
 
@@ -51,7 +51,10 @@ class Wanted:
         for name, kind in (("sigmas", Sigmas), ("spacing", Spacing)):
             if name in given:
                 options[name] = kind(given.pop(name))
-        options |= {name: given.pop(name) for name in list(given) if name in cells.SCHEDULED}
+        for name in [name for name in given if name in cells.SCHEDULED]:
+            value = given.pop(name)
+            reader = WORDS.get(SCHEDULER_OPTIONS[name])
+            options[name] = reader(value) if reader and isinstance(value, str) else value
         return options | ({"set_": [f"{name}={value}" for name, value in given.items()]} if given else {})
 
     @property
@@ -149,10 +152,12 @@ class Reader:
             return
         if model.classes is None and "label" in options:
             raise ValueError(f"label must be left out for a network without classes, got {options['label']}")
-        if model.classes is None and options.get("guidance_scale", 1) != 1:
-            raise ValueError(
-                f"guidance_scale must be 1 for a network without classes, got {options['guidance_scale']:g}"
-            )
+        scale, plus_plus = options.get("guidance_scale", 1), options.get("guidance_plus_plus", False)
+        if model.classes is None and (scale != 1 or plus_plus):
+            raise ValueError(f"guidance_scale must be 1 for a network without classes, got {scale:g}")
+        if "guidance_scale" not in options and not plus_plus:
+            for name in {"guidance_interval", "guidance_rescale"} & options.keys():
+                raise ValueError(f"{name} needs a guidance_scale: without it there is no guidance")
         if model.classes is not None and options.get("label", 0) >= model.classes:
             raise ValueError(f"label must be from 0 to {model.classes - 2}, or any, got {options['label']}")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import kdpm2
+from kdpm2.cli.values import in_words
 from kdpm2.generate import model as models
 from kdpm2.generate.done import Done, Failure, failure
 from kdpm2.generate.drawing import Outcome, Painter
@@ -115,4 +116,7 @@ class Worker:
             "model": self._plan.settings.pipeline or BUILT_IN,
             "version": f"kdpm2 {kdpm2.__version__}",
         }
-        return {name: said.get(name) for name in self._plan.columns}
+        told = {name: said.get(name) for name in self._plan.columns}
+        # A column in which some rows have words holds numbers in words, too.
+        written = {name for name, kind in self._plan.columns.items() if kind is str and isinstance(told[name], float)}
+        return told | {name: in_words(told[name]) for name in written}

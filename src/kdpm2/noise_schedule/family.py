@@ -26,12 +26,12 @@ class Spaced(NamedTuple):
         visited: True if the run visits these levels. False if only their ends are used, for a curve.
     """
 
-    spacing: str = "linspace"
-    offset: int = 0
-    limit: int | None = None
-    shift: float | None = None
-    shift_terminal: float | None = None
-    visited: bool = True
+    spacing: str
+    offset: int
+    limit: int | None
+    shift: float | None
+    shift_terminal: float | None
+    visited: bool
 
 
 class NoiseSchedule(ABC):

@@ -25,12 +25,13 @@ from kdpm2 import _check, noise_schedule
 from kdpm2.curves import SIGMA_CURVES
 from kdpm2.noise_schedule import NoiseSchedule, VariancePreserving
 from kdpm2.run import Run
+from kdpm2.sample_space import variance_preserving
 from kdpm2.schedulers._buffers import Buffer, edits, forget, keep
 from kdpm2.schedulers._configuration import Configured
 from kdpm2.schedulers._options import is_flow
 from kdpm2.schedulers._which_stage import Timestep, WhichStage
 from kdpm2.spacing import Steps, ToldSteps
-from kdpm2.table import StageTable, variance_preserving
+from kdpm2.table import StageTable
 
 OF_MODEL = ("betas", "alphas", "alphas_cumprod", "log_sigmas")
 OF_TABLE = ("sigmas", "sigmas_interpol", "sigmas_up", "sigmas_down")
@@ -80,7 +81,7 @@ class Attributes(Configured):
     @property
     def _shows_stages(self) -> bool:
         """Whether `sigmas` has the level of each stage."""
-        return self._is_flow
+        return self._is_flow or self._table.keeps_estimate
 
     def _run_begins_or_ends(self) -> None:
         """Note where what is shown depends on whether a run is under way."""
@@ -256,6 +257,8 @@ class Attributes(Configured):
     def _use_sigmas(self, held: Any) -> None:
         """Let the run visit the levels in `sigmas`, in the attribute's layout, or one for each step and the end."""
         table, shown = self._table, type(self).sigmas.made(self)
+        if table.keeps_estimate:  # a level there belongs to two steps
+            _refuse("sigmas")
         try:
             levels = held.detach().to("cpu", torch.float64).numpy()
         except (AttributeError, RuntimeError, TypeError):

@@ -28,6 +28,7 @@ from kdpm2 import _check, spacing, update
 from kdpm2._check_tensor import alike, check_like, from_array, kind_of, on_device
 from kdpm2.noise import Generators, Seeds
 from kdpm2.run import Run
+from kdpm2.sample_space import variance_preserving
 from kdpm2.schedulers import _clean, _options, _steps
 from kdpm2.schedulers._attributes import OF_MODEL, OF_TABLE
 from kdpm2.schedulers._buffers import forget
@@ -37,7 +38,7 @@ from kdpm2.schedulers._session import InSession
 from kdpm2.schedulers._state import Stoppable
 from kdpm2.schedulers._which_stage import Timestep, WhichStage, found
 from kdpm2.spacing import Steps
-from kdpm2.table import StageTable, variance_preserving
+from kdpm2.table import StageTable
 
 
 @dataclass
@@ -172,7 +173,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
         self.num_inference_steps = len(asked.sigmas) - 1
         # Pipelines that pass sigmas or timesteps take the stages for the steps: to begin an image where they mean to,
         # they have to be told that a step is one.
-        self.order = 2 if sigmas is None and timesteps is None else 1
+        self.order = 2 if sigmas is None and timesteps is None and not table.keeps_estimate else 1
 
     def _set_table(self, table: StageTable, device: str | torch.device | None) -> None:
         """Begin anew with this table."""
@@ -326,7 +327,7 @@ class KDPM2Scheduler(SchedulerMixin, Stoppable, InSampleSpace, InSession, _Locke
             else:
                 clean = self._limits(update.denoised(row, sample, model_output))
                 result = update.advance(row.of_denoised(), sample, clean, start, noise, into=noise), clean
-            self._run = self._run.made(stage, sample, shared)
+            self._run = self._run.made(stage, sample, result[1], shared)
             if self._run.stage is None:
                 self._run_begins_or_ends()
         return result

@@ -60,6 +60,8 @@ OPTIONS = {
     "interpolated in log sigma.",
     "restarts": "Intervals in which a run goes back up by noise alone, and down again: mappings of sigma_min, "
     "sigma_max, steps (3) and times (1). A run then has more steps than num_inference_steps.",
+    "keep_estimate": "Keep the estimate of the step before in the place of each step's first network call: N+1 calls "
+    "instead of 2N-1.",
     "invert": "Go from a picture up to its noise: a run goes through the same levels, from the smallest to the "
     "largest.",
 }

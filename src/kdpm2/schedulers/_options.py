@@ -150,6 +150,7 @@ def spacing_options(options: Any) -> dict[str, Any]:
     """The keyword arguments of `kdpm2.spacing.steps`, except the number of steps and the shift of the run."""
     _check.flag("discard_next_to_last_sigma", options.discard_next_to_last_sigma)
     _check.flag("invert", getattr(options, "invert", False))
+    _check.flag("keep_estimate", options.keep_estimate)
     restart.checked("restarts", options.restarts)
     chosen = _levels_chosen(options)
     joins = chosen["sigma_curve"] is not None and curves.SIGMA_CURVES[chosen["sigma_curve"]].has_ends

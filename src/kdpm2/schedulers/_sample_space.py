@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import torch
 
+from kdpm2.sample_space import variance_preserving
 from kdpm2.schedulers._attributes import Attributes
 from kdpm2.schedulers._configuration import logger
-from kdpm2.table import variance_preserving
 
 # Of 16 normal numbers, the root mean square lies between these bounds for noise of standard deviation 1, and above them
 # for noise of 6, but for one time in a hundred thousand; and the mean is not this near to it.

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check
+from kdpm2.kept import dpm2_kept
 from kdpm2.noise import Generators
 from kdpm2.schedulers._attributes import doubled
 from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
@@ -88,6 +89,7 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         tuned_sigmas: list[float] | NDArray[Any] | None = None,
         restarts: list[Any] | None = None,
         invert: bool = False,
+        keep_estimate: bool = False,
     ) -> None:
         """Set up the schedule of the trained model, and a run that visits every trained timestep.
 
@@ -109,7 +111,8 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         if for_training:
             s_churn = 0.0
         churn = Churn(s_churn, options.s_tmin, math.inf if options.s_tmax is None else options.s_tmax)
-        return dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
+        solver = dpm2_kept if options.keep_estimate and not for_training else dpm2
+        return solver(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
 
     def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
         """At a midpoint, the noise level of the step after it, except for flows.
@@ -125,7 +128,9 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
     @property
     def _shows_stages(self) -> bool:
         """True for a flow. A flow of the multistep solvers shows stages only during a run."""
-        return self._is_flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
+        return self._table.keeps_estimate or (
+            self._is_flow and (self._run.stage is not None or not self._options_of_run.use_flow_sigmas)
+        )
 
     def _run_begins_or_ends(self) -> None:
         if self._is_flow:

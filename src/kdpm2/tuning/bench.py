@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import loop, spacing
-from kdpm2.denoiser import Denoiser
+from kdpm2.denoiser import Around, Denoiser, Outputs
 from kdpm2.noise import Brownian, Gaussian, OnPath, gaussian, generator_of
 from kdpm2.table import dpm2
 
@@ -75,12 +75,11 @@ class Bench:
         self._noise = gaussian(shape, dtype, device, [generator_of(seed + i) for i in range(shape[0])])
         self._path = Brownian(self._noise, 0.0, highest, seed) if eta else None
 
-        def counted(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        def count() -> None:
             self.calls += 1
             self._told(1)
-            return denoiser.predict(x, timestep)
 
-        self._denoiser = Denoiser(counted, denoiser.schedule, denoiser.prediction_type)
+        self._denoiser = _Counted(denoiser, count)
 
     def run(self, levels: Floats, start: torch.Tensor | None = None, trace: bool = False) -> Traced:
         """A run over levels, the last of which is its end; from the first noise, or from samples at the first level."""
@@ -98,6 +97,19 @@ class Bench:
         run = loop.Run(table, self._denoiser, noise, {}, note if trace else None)
         traced.samples = loop.eager(run, x)
         return traced
+
+
+class _Counted(Around):
+    """A denoiser that tells of each of its network calls."""
+
+    def __init__(self, denoiser: Denoiser, count: Callable[[], None]) -> None:
+        super().__init__(denoiser)
+        self._count = count
+
+    def outputs(self, x: torch.Tensor, timestep: torch.Tensor, **conditioning: Any) -> Outputs:
+        """What the denoiser says."""
+        self._count()
+        return self.inner.outputs(x, timestep, **conditioning)
 
 
 def distances(a: torch.Tensor, b: torch.Tensor) -> Floats:

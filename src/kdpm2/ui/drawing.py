@@ -16,7 +16,7 @@ from kdpm2.cli.grid.cells import Grid, grid_of
 from kdpm2.cli.grid.kept import Done
 from kdpm2.cli.grid.picture import lasting, picture, total
 from kdpm2.cli.grid.run import run
-from kdpm2.cli.options import Refusal
+from kdpm2.cli.options import Refusal, as_arguments
 from kdpm2.cli.pictures import Drawn
 from kdpm2.cli.plan import Plan
 from kdpm2.cli.watching import Seen
@@ -131,8 +131,9 @@ def _drawing(plan: Plan) -> Callable[[Held, Callable[[_News | None], None]], Non
 
 
 def _caption(plan: Plan) -> str:
-    names = ("steps", "eta", "s_churn", "sigmas", "seed", "prompt")
-    said = [f"{name} {getattr(plan.given[name], 'value', plan.given[name])}" for name in names if name in plan.given]
+    names = ("--steps", "--eta", "--s-churn", "--restarts", "--sigmas", "--seed", "--prompt")
+    given = dict(as_arguments(plan.given))
+    said = [f"{name.strip('-').replace('-', '_')} {given[name]}" for name in names if name in given]
     return textwrap.shorten(", ".join(said), 120, placeholder=" ...")
 
 

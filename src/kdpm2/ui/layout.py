@@ -36,6 +36,7 @@ class Shown:
     python: Any
     config: Any
     drop: Any
+    drop_error: Any
     x: Any
     x_values: Any
     y: Any
@@ -60,6 +61,9 @@ def widgets(models: list[str]) -> dict[str, Any]:
     )
     made["steps"] = gr.Slider(1, 100, START["steps"], step=1, label="Steps", info="N steps call the network 2N-1 times")
     made["eta"] = gr.Slider(0, 1, 1, step=0.05, label="eta", info="Share of a step's noise that is new")
+    made["eta_by_step"] = gr.Textbox(
+        "", label="eta by step", info="In the slider's place: 1,0 for a fall, or value=1,end=0.5 for the first half"
+    )
     made["s_churn"] = gr.Slider(0, 40, 0, step=0.5, label="s_churn", info="Noise added on the way", visible=False)
     with gr.Row():
         made["sigmas"] = gr.Dropdown([OWN, "plain", *SIGMA_CURVES], value=OWN, label="Noise curve")
@@ -73,6 +77,12 @@ def widgets(models: list[str]) -> dict[str, Any]:
         made["guidance_scale"] = gr.Number(1, label="Guidance", minimum=0, maximum=100, min_width=90)
     with gr.Accordion("More options", open=False):
         made["s_noise"] = gr.Slider(0.9, 1.1, 1, step=0.005, label="s_noise", info="Scale of the noise of steps")
+        made["s_noise_by_step"] = gr.Textbox("", label="s_noise by step", info="In the slider's place, as eta by step")
+        made["restarts"] = gr.Textbox(
+            "",
+            label="Restarts",
+            info="0.3,2,3,2: at sigma 0.3 up to 2 by noise, and down in 3 steps, twice; more after a semicolon",
+        )
         made["others"] = gr.Textbox(
             "",
             label="Other options of kdpm2 sample",
@@ -101,6 +111,7 @@ def shown() -> Shown:
         with gr.Tab("Load", id="load-tab"):
             gr.Markdown("Drop a PNG that kdpm2 has made, and the page has its settings.")
             made["drop"] = gr.File(label="A PNG with settings", file_types=[".png"], elem_id="drop", height=140)
+            made["drop_error"] = gr.HTML("", elem_id="drop-error")
     return Shown(**made)
 
 

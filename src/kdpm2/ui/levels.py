@@ -24,7 +24,7 @@ def drawn(tables: Sequence[tuple[str, StageTable]]) -> str:
     figure = Figure(figsize=(5.6, 3.6), layout="constrained")
     axes = figure.subplots()
     for (name, table), color in zip(tables, _COLORS, strict=False):
-        calls, starts = range(1, len(table) + 1), table.starts_step
+        calls, starts = range(1, len(table) + 1), ~table.reads_midpoint
         axes.plot(calls, table.stage_sigmas, color=color, alpha=0.5, linewidth=1.5)
         for chosen, marker, what in ((starts, "o", "sigma"), (~starts, "x", "midpoint")):
             at = [stage for stage in range(len(table)) if chosen[stage]]
@@ -60,7 +60,8 @@ def _label(name: str, what: str) -> str:
 
 
 def _in_words(name: str, table: StageTable) -> str:
-    levels = ", ".join(f"{sigma:.3g}" for sigma in table.sigmas)
+    starts = [*table.stage_sigmas[table.starts_step], table.sigmas[-1]]  # with what noise alone raises
+    levels = ", ".join(f"{sigma:.3g}" for sigma in starts)
     return f"{name or 'settings'}: {len(table)} network calls, sigma {levels}"
 
 

@@ -10,7 +10,7 @@ from kdpm2.cli.plan import Plan
 from kdpm2.ui import drawing, exported, files, levels, words
 from kdpm2.ui.layout import NO_AXIS, Shown, shown, widgets
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
+from kdpm2.ui.settings import BY_STEP, DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
 from kdpm2.ui.work import Worker
 
 _NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "hidden"}
@@ -89,10 +89,12 @@ def _summary(plan: Plan) -> str:
 
 def _visible(models: Models, set_: dict[str, Any]) -> None:
     """A setting that has no effect is not shown."""
-    choices = [set_["pipeline"], set_["sampler"]]
+    choices = [set_[name] for name in ("pipeline", "sampler", *BY_STEP.values())]
 
-    def of_choices(name: str, sampler: str) -> dict[Any, Any]:
-        return {set_[one]: gr.update(visible=has) for one, has in has_effect(models.named(name), sampler).items()}
+    def of_choices(name: str, sampler: str, *words: str) -> dict[Any, Any]:
+        by_step = dict(zip(BY_STEP.values(), words, strict=True))
+        effects = has_effect(models.named(name), sampler, by_step)
+        return {set_[one]: gr.update(visible=has) for one, has in effects.items()}
 
     def chosen(name: str) -> dict[Any, Any]:
         model = models.named(name)
@@ -103,8 +105,10 @@ def _visible(models: Models, set_: dict[str, Any]) -> None:
         }
         return {set_[one]: value for one, value in said.items()}
 
-    names = has_effect(models.named(DIGITS), START["sampler"])
-    gr.on([each.change for each in choices], of_choices, choices, [set_[name] for name in names], **_QUICK)
+    names = has_effect(models.named(DIGITS), START["sampler"], START)
+    triggers, shown = [each.change for each in choices], [set_[name] for name in names]
+    # The choice of a model sets others: each of these changes has to count, also while the one before is seen to.
+    gr.on(triggers, of_choices, choices, shown, trigger_mode="always_last", **_QUICK)
     set_["pipeline"].input(chosen, set_["pipeline"], _inputs(set_), **_QUICK)
 
 
@@ -159,12 +163,12 @@ def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> No
     """A PNG that is dropped, and a sheet of the history, give back their settings."""
     axes = [see.x, see.x_values, see.y, see.y_values, see.seeds]
 
-    def restored(path: str) -> dict[Any, Any]:
+    def restored(path: str, error_at: Any) -> dict[Any, Any]:
         try:
             said, grid = of_command(files.words_in(Path(path)), models.named)
         except WrongSettingError as error:
-            return {see.error: words.error(str(error))}
-        updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {see.error: ""}
+            return {error_at: words.error(str(error))}
+        updates: dict[Any, Any] = {set_[widget]: said[widget] for widget in WIDGETS} | {error_at: ""}
         if "--x" in grid:
             x, _, x_values = grid["--x"].partition("=")
             y, _, y_values = grid.get("--y", NO_AXIS).partition("=")
@@ -172,11 +176,12 @@ def _restores(models: Models, set_: dict[str, Any], see: Shown, past: Any) -> No
         return updates
 
     def dropped(path: str | None) -> dict[Any, Any]:
-        return {see.error: ""} if path is None else restored(path)
+        return {see.drop_error: ""} if path is None else restored(path, see.drop_error)
 
     def chosen(held: list[Any], event: gr.SelectData) -> dict[Any, Any]:
-        return restored(held[event.index][0])
+        return restored(held[event.index][0], see.error)
 
-    outputs = [*_inputs(set_), *axes, see.error]
-    see.drop.upload(dropped, see.drop, outputs, **_QUICK)
-    see.history.select(chosen, past, outputs, **_QUICK)
+    # What is wrong with a file stands beside it: other settings that are right do not wipe it out.
+    outputs = [*_inputs(set_), *axes]
+    see.drop.upload(dropped, see.drop, [*outputs, see.drop_error], trigger_mode="always_last", **_QUICK)
+    see.history.select(chosen, past, [*outputs, see.error], **_QUICK)

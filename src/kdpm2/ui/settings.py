@@ -23,8 +23,11 @@ WIDGETS = (
     "sampler",
     "steps",
     "eta",
+    "eta_by_step",
     "s_churn",
     "s_noise",
+    "s_noise_by_step",
+    "restarts",
     "sigmas",
     "spacing",
     "discard_next_to_last_sigma",
@@ -43,8 +46,11 @@ START: dict[str, Any] = {
     "sampler": "ancestral",
     "steps": 8,
     "eta": 1.0,
+    "eta_by_step": "",
     "s_churn": 0.0,
     "s_noise": 1.0,
+    "s_noise_by_step": "",
+    "restarts": "",
     "sigmas": OWN,
     "spacing": OWN,
     "discard_next_to_last_sigma": False,
@@ -54,8 +60,11 @@ START: dict[str, Any] = {
     "others": "",
 }
 
-_OF_MODEL = ("eta", "s_churn", "s_noise", "discard_next_to_last_sigma")
+_OF_MODEL = ("eta", "s_churn", "s_noise", "discard_next_to_last_sigma", "restarts")
 """What the page says in full, and a model's configuration may say too."""
+
+BY_STEP = {"eta": "eta_by_step", "s_noise": "s_noise_by_step"}
+"""Options with a slider, and the fields whose words stand in its place."""
 
 
 class Settings(NamedTuple):
@@ -72,17 +81,35 @@ class WrongSettingError(ValueError):
 def own(model: Model) -> dict[str, Any]:
     """The values of settings that leave a model's configuration as it is."""
     said = {name: model.config.get(name) for name in _OF_MODEL}
-    return {name: START[name] if value is None else value for name, value in said.items()}
+    return _placed({name: START[name] if value is None else value for name, value in said.items()})
 
 
-def has_effect(model: Model, sampler: str) -> dict[str, bool]:
-    """The settings that not every model and sampler has, and whether these have them."""
+def _placed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the page has them: a number on its slider, and what is more in words."""
+    said = dict(options)
+    for name, field in BY_STEP.items():
+        if name in said:
+            several = not isinstance(said[name], (int, float))
+            said |= {name: START[name], field: _words(said[name])} if several else {field: ""}
+    if "restarts" in said:
+        said["restarts"] = _words(said["restarts"] or None).removeprefix(values.NO_RESTARTS)
+    return said
+
+
+def _words(value: Any) -> str:
+    return str(value) if isinstance(value, (values.InWords, str)) else values.in_words(value)
+
+
+def has_effect(model: Model, sampler: str, by_step: Mapping[str, Any]) -> dict[str, bool]:
+    """The settings that may be without effect, and whether they have one for a model, a sampler and fields of words."""
     prompts = "prompt" in model.accepted
     return {
         "labels": model.classes is not None,
         "prompt": prompts,
         "negative_prompt": prompts and "negative_prompt" in model.accepted,
-        "eta": sampler == "ancestral",
+        "eta": sampler == "ancestral" and not by_step["eta_by_step"],
+        "eta_by_step": sampler == "ancestral",
+        "s_noise": not by_step["s_noise_by_step"],
         "s_churn": sampler == "discrete",
     }
 
@@ -103,11 +130,11 @@ def in_words(error: Any) -> WrongSettingError:
 
 def settings(said: Mapping[str, Any], model: Model) -> Settings:
     """What the values of `WIDGETS` say; `WrongSettingError` for what the command does not take."""
-    without_saying = own(model) | {"pipeline": DIGITS}
-    without_effect = {name for name, has in has_effect(model, said["sampler"]).items() if not has}
+    without_effect = {name for name, has in has_effect(model, said["sampler"], said).items() if not has}
+    without_saying = _options(own(model)) | {"pipeline": DIGITS}
     asked: dict[str, Any] = {}
-    for name, value in said.items():
-        if name in ("number", "others") or name in without_effect or value in (None, "", OWN):
+    for name, value in _options({name: each for name, each in said.items() if name not in without_effect}).items():
+        if name in ("number", "others") or value in (None, "", OWN):
             continue
         if name not in without_saying or value != without_saying[name]:
             asked[name] = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -119,6 +146,13 @@ def settings(said: Mapping[str, Any], model: Model) -> Settings:
         raise in_words(error) from error
     except ValueError as error:  # shlex: a quotation without an end
         raise WrongSettingError(f"other options: {error}") from error
+
+
+def _options(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page says as options: words that stand in a slider's place are its option's."""
+    options = {name: value for name, value in said.items() if name not in BY_STEP.values()}
+    options |= {name: said[field] for name, field in BY_STEP.items() if said.get(field)}
+    return options | ({"restarts": said["restarts"] or values.NO_RESTARTS} if "restarts" in said else {})
 
 
 def of_command(words: Sequence[str], named: Callable[[str | None], Model]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -147,7 +181,7 @@ def of_command(words: Sequence[str], named: Callable[[str | None], Model]) -> tu
             continue
         text = ",".join(map(str, value)) if isinstance(value, values.Labels) else getattr(value, "value", value)
         if name in WIDGETS:
-            said[name] = text
+            said |= _placed({name: value if isinstance(value, values.InWords) else text})
         else:
             others[name] = flattened(value) if isinstance(value, values.Numbers) else value
     if "at_sigmas" in others or "at_timesteps" in others:

@@ -8,7 +8,17 @@ tensor chooses the row.
 """
 
 from kdpm2.update._eager import begun, denoised, input_scales, noised
-from kdpm2.update._indexed import COLUMNS, DeviceTable, at_stage, network_input, on_device
+from kdpm2.update._indexed import (
+    COLUMNS,
+    DeviceTable,
+    at_stage,
+    denoised_by,
+    network_input,
+    on_device,
+    renoised_at,
+    renoised_by,
+)
+from kdpm2.update._renoised import renoised
 from kdpm2.update.ways import advance, apply, each
 
 __all__ = [
@@ -19,9 +29,13 @@ __all__ = [
     "at_stage",
     "begun",
     "denoised",
+    "denoised_by",
     "each",
     "input_scales",
     "network_input",
     "noised",
     "on_device",
+    "renoised",
+    "renoised_at",
+    "renoised_by",
 ]

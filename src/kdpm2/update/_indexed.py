@@ -16,6 +16,7 @@ import torch
 
 from kdpm2._check_tensor import without_waiting
 from kdpm2.table import Row, StageTable
+from kdpm2.update._renoised import renoised_of
 
 COLUMNS = Row._fields
 """What a row holds on a device: the numbers of a `Row`."""
@@ -29,12 +30,15 @@ class DeviceTable(NamedTuple):
         timesteps: Shape (S,), same dtype: what the network is conditioned on.
         step: Shape (S,), int64: which step each stage belongs to.
         stage: Shape (S,), int64: 0 to S-1. Take an element of it as the stage: nothing is then copied to the device.
+        starts: Shape (S,), float32 or float64: what the data is multiplied by in the sample of a stage that starts a
+            step; 0 for other stages.
     """
 
     rows: torch.Tensor
     timesteps: torch.Tensor
     step: torch.Tensor
     stage: torch.Tensor
+    starts: torch.Tensor
 
 
 def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torch.float32) -> DeviceTable:
@@ -49,6 +53,7 @@ def on_device(table: StageTable, device: torch.device, dtype: torch.dtype = torc
         timesteps=moved(table.stage_timesteps, working),
         step=moved(table.step, torch.int64),
         stage=moved(np.arange(len(table)), torch.int64),
+        starts=moved(table.stage_alphas * table.starts_step, working),
     )
 
 
@@ -63,6 +68,31 @@ def network_input(table: DeviceTable, stage: torch.Tensor, sample: torch.Tensor)
     index = stage.reshape(-1)
     scale = _per_sample(table.rows[:, 0].index_select(0, index), sample)
     return (sample * scale).to(sample.dtype), table.timesteps.index_select(0, index).expand(len(sample))
+
+
+def renoised_at(
+    table: DeviceTable, stage: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor, unguided: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`renoised` for the stages of a table; no change to the stages that do not start a step."""
+    index = stage.reshape(-1)
+    return renoised_by(
+        table.rows.index_select(0, index), table.starts.index_select(0, index), sample, model_output, unguided
+    )
+
+
+def renoised_by(
+    rows: torch.Tensor, starts: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor, unguided: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same with the rows themselves, of shape (1 or B, 7), and `starts`, of shape (1 or B,)."""
+    *_, p, q = (_per_sample(column, sample) for column in rows.unbind(1))
+    return renoised_of((p, q), _per_sample(starts, sample), sample, model_output, unguided)
+
+
+def denoised_by(rows: torch.Tensor, sample: torch.Tensor, model_output: torch.Tensor) -> torch.Tensor:
+    """The network's estimates of the clean samples, by rows of shape (B, 7): a new tensor."""
+    *_, p, q = (_per_sample(column, sample) for column in rows.unbind(1))
+    working = rows.dtype
+    return (p * sample.to(working)).addcmul_(q, model_output.to(working)).to(sample.dtype)
 
 
 def at_stage(

@@ -1,13 +1,7 @@
 r"""A pipeline for networks that work on pixels, conditioned on a class label or on nothing.
 
-Classifier-free guidance with scale s uses the network's outputs with and without the label,
-
-.. math:: m = m_{none} + s\,(m_{label} - m_{none})
-
-in one batched call. Each image can have its own generator, so an image does not depend on what else is in the batch.
-
-References:
-    | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022): https://arxiv.org/abs/2207.12598
+With guidance, the network is called with and without the label in one batched call (`kdpm2.guidance`). Each image can
+have its own generator, so an image does not depend on what else is in the batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +13,11 @@ from diffusers import DiffusionPipeline, ImagePipelineOutput, UNet2DModel
 from PIL import Image
 
 from kdpm2 import _check
+from kdpm2.denoiser import Outputs
+from kdpm2.guidance import Guidance, Interval
 from kdpm2.noise import Generators, gaussian
 from kdpm2.schedulers import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
+from kdpm2.update import renoised
 
 
 class PixelPipeline(DiffusionPipeline):
@@ -50,6 +47,9 @@ class PixelPipeline(DiffusionPipeline):
         output_type: Literal["pil", "np", "pt"] = "pil",
         sigmas: Sequence[float] | None = None,
         timesteps: Sequence[float] | None = None,
+        guidance_plus_plus: bool = False,
+        guidance_interval: Interval = None,
+        guidance_rescale: float = 0.0,
     ) -> ImagePipelineOutput:
         """Sample a batch of B images.
 
@@ -58,12 +58,15 @@ class PixelPipeline(DiffusionPipeline):
                 stands for "no label". None draws without labels.
             num_images: B, if no labels are given. None for 1.
             num_inference_steps: N, for 2N-1 network evaluations; 25 if None.
-            guidance_scale: s in the formula above, from 0 to 100; 1 is the network's own distribution.
+            guidance_scale: From 0 to 100; 1 is the network's own distribution.
             generator: One for the batch, or a list with one for each image.
             output_type: "pil" for a list of images, "np" for a float array (B, H, W, C) in [0, 1], "pt" for a float
                 tensor (B, C, H, W) in [0, 1].
             sigmas: Instead of N: the noise levels at which steps start; see `set_timesteps` of the scheduler.
             timesteps: Instead of N: the timesteps at which steps start.
+            guidance_plus_plus: CFG++, as `plus_plus` of `kdpm2.guided`.
+            guidance_interval: As `interval` of `kdpm2.guided`.
+            guidance_rescale: As `rescale` of `kdpm2.guided`.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -73,18 +76,25 @@ class PixelPipeline(DiffusionPipeline):
         _check.choice("output_type", output_type, ("pil", "np", "pt"))
         guidance_scale = _check.number("guidance_scale", guidance_scale, 0, 100)
         batch, classes = self._classes(labels, num_images)
-        if classes is None and guidance_scale != 1:
+        guides = _check.flag("guidance_plus_plus", guidance_plus_plus) or guidance_scale != 1
+        if classes is None and guides:
             raise ValueError(f"guidance_scale must be 1 for a network without classes, got {guidance_scale:g}")
+        asked = (guidance_scale, guidance_plus_plus, guidance_interval, guidance_rescale)
+        applied = Guidance.of(self.scheduler._schedule, *asked) if guides else None
         shape = (batch, self.unet.config.in_channels, *self._height_width())
 
         if num_inference_steps is None and sigmas is None and timesteps is None:
             num_inference_steps = 25
         self.scheduler.set_timesteps(num_inference_steps, device=self.device, sigmas=sigmas, timesteps=timesteps)
+        if applied is not None:
+            applied.check(self.scheduler.table)
         sample = gaussian(shape, self.unet.dtype, self.device, generator) * self.scheduler.init_noise_sigma
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
-            for timestep in self.scheduler.timesteps:
+            for stage, timestep in enumerate(self.scheduler.timesteps):
                 scaled = self.scheduler.scale_model_input(sample, timestep)
-                model_output = self._guided(scaled, timestep, classes, guidance_scale)
+                model_output, unguided = self._outputs(scaled, timestep, classes, applied)
+                if unguided is not None:
+                    sample, model_output = renoised(self.scheduler.table, stage, sample, model_output, unguided)
                 sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
                 progress.update()
         return ImagePipelineOutput(as_output(sample, output_type))
@@ -116,16 +126,15 @@ class PixelPipeline(DiffusionPipeline):
         checked = [_check.integer("each of labels", label, 0, count - 1) for label in held]
         return len(checked), torch.tensor(checked, device=self.device)
 
-    def _guided(
-        self, scaled: torch.Tensor, timestep: torch.Tensor, classes: torch.Tensor | None, guidance_scale: float
-    ) -> torch.Tensor:
-        if classes is None or guidance_scale == 1:
-            output: torch.Tensor = self.unet(scaled, timestep, classes).sample
-            return output
+    def _outputs(
+        self, scaled: torch.Tensor, timestep: torch.Tensor, classes: torch.Tensor | None, applied: Guidance | None
+    ) -> Outputs:
+        if classes is None or applied is None:
+            return Outputs(self.unet(scaled, timestep, classes).sample)
         no_label = torch.full_like(classes, self.unet.config.num_class_embeds - 1)
         both = self.unet(torch.cat([scaled, scaled]), timestep, torch.cat([no_label, classes])).sample
         without, with_label = both.chunk(2)
-        return torch.lerp(without, with_label, guidance_scale)
+        return applied(without, with_label, timestep)
 
 
 def as_output(sample: torch.Tensor, output_type: str) -> Any:

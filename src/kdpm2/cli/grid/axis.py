@@ -12,6 +12,7 @@ from kdpm2.cli.asked import Asked, drawing_options, read
 from kdpm2.cli.options import SWITCHES, refuse
 
 _SET = "set_"
+_PLUS_PLUS = "guidance_plus_plus"
 _ON_OFF = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -63,7 +64,7 @@ def with_value(asked: Asked, axis: Axis, value: str) -> Asked:
     """What is asked for with a value of an axis; ends the command if the option does not take it."""
     if axis.name not in drawing_options():
         return asked | {_SET: [*asked.get(_SET, []), f"{axis.name}={value}"]}
-    if axis.name in SWITCHES:
+    if axis.name in SWITCHES or axis.name == _PLUS_PLUS:
         if value.lower() not in _ON_OFF:
             refuse(axis.option, f"{axis.name} must be true or false, got {values.short(value)}")
         return asked | {axis.name: _ON_OFF[value.lower()]}
