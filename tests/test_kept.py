@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import kdpm2
 from kdpm2 import Denoiser, KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, noise_schedule, spacing
 from kdpm2.batching import BatchedSolver, Request, serve
-from kdpm2.kept import dpm2_kept
+from kdpm2.kept import keeping_estimates
 from kdpm2.noise import seeded
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.restart import restarted
@@ -42,8 +42,8 @@ def start(name: str) -> torch.Tensor:
 
 
 def table_of(name: str, eta: float = 1.0) -> StageTable:
-    schedule, prediction, sigmas = MODELS[name]
-    return dpm2_kept(schedule, spacing.given(schedule, sigmas), prediction, eta)
+    schedule, _, sigmas = MODELS[name]
+    return keeping_estimates(plain_table(name, eta), spacing.given(schedule, sigmas))
 
 
 def plain_table(name: str, eta: float = 1.0) -> StageTable:
@@ -122,13 +122,13 @@ def test_order_two_in_closed_form(name: str, eta: float) -> None:
         levels = np.linspace(1, last, count + 1) if flow else np.geomspace(20, last, count + 1)
         return spacing.given(schedule, levels)
 
+    plain = {count: dpm2(schedule, steps(count), prediction, eta) for count in (80, 160, 320)}
     errors = [
-        abs(variance(dpm2_kept(schedule, steps(count), prediction, eta), data, flow) - exact)
-        for count in (80, 160, 320)
+        abs(variance(keeping_estimates(table, steps(count)), data, flow) - exact) for count, table in plain.items()
     ]
     assert np.log2(np.array(errors[:-1]) / errors[1:]).min() > 1.8
     # 160 steps of about one call, and 80 of two.
-    assert errors[1] < abs(variance_after(dpm2(schedule, steps(80), prediction, eta), data, flow) - exact)
+    assert errors[1] < abs(variance_after(plain[80], data, flow) - exact)
 
 
 def loop(scheduler: Any, name: str, x: torch.Tensor, first: int = 0) -> torch.Tensor:
@@ -262,10 +262,11 @@ def test_a_solver_that_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_after_a_restart_the_network_is_called_for_the_sample() -> None:
     schedule, prediction, sigmas = MODELS["betas"]
     steps = restarted(schedule, spacing.given(schedule, sigmas), [{"sigma_min": 0.7, "sigma_max": 3.0, "steps": 2}])
-    made = dpm2_kept(schedule, steps, prediction)
+    made = keeping_estimates(dpm2(schedule, steps, prediction), steps)
     assert len(made) == 6 + 1 + 2  # the call after the noise, and two midpoints
     assert np.isclose(made.stage_sigmas, 3).any()
-    churned = dpm2_kept(schedule, spacing.given(schedule, sigmas), prediction, 0.0, churn=Churn(1.0))
+    falling = spacing.given(schedule, sigmas)
+    churned = keeping_estimates(dpm2(schedule, falling, prediction, 0.0, churn=Churn(1.0)), falling)
     assert len(churned) == 6
     assert churned.initial_noise > 0
 

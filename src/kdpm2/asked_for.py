@@ -8,7 +8,7 @@ import numpy as np
 
 from kdpm2 import _check
 from kdpm2.by_step import ByStep, by_step, shown
-from kdpm2.kept import dpm2_kept
+from kdpm2.kept import keeping_estimates
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.spacing import given
 from kdpm2.table import LARGEST_SCALE, Churn, StageTable, dpm2
@@ -54,5 +54,5 @@ def asked_for(
     if np.any(by_step("eta", eta, steps.sigmas[:-1], LARGEST_SCALE)[np.diff(steps.sigmas) > 0]):
         told = f"sigmas rise, and no noise is added where they do: eta={shown(eta)} is for the steps that fall"
         warnings.warn(told, stacklevel=3)
-    solver = dpm2_kept if keeps else dpm2
-    return solver(schedule, steps, prediction_type, eta, s_noise, churn)
+    table = dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
+    return keeping_estimates(table, steps) if keeps else table

@@ -21,39 +21,18 @@ References:
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kdpm2.by_step import ByStep
-from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.spacing import Steps
-from kdpm2.table import Churn, Row, StageTable, dpm2
-
-Floats = NDArray[np.float64]
+from kdpm2.table import Row, StageTable
 
 
-def dpm2_kept(
-    schedule: NoiseSchedule,
-    steps: Steps,
-    prediction_type: str = "epsilon",
-    eta: ByStep = 1.0,
-    s_noise: ByStep = 1.0,
-    churn: Churn | None = None,
-) -> StageTable:
-    """The table of DPM2 whose steps keep the estimate of the step before.
+def keeping_estimates(table: StageTable, steps: Steps) -> StageTable:
+    """DPM2 whose steps keep the estimate of the step before.
 
     Args:
-        schedule: As in `kdpm2.table.dpm2`.
-        steps: As there.
-        prediction_type: As there.
-        eta: As there.
-        s_noise: As there.
-        churn: As there.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or contradicts another.
+        table: Of DPM2, from `kdpm2.table.dpm2`.
+        steps: Those that the table was made of.
     """
-    table = dpm2(schedule, steps, prediction_type, eta, s_noise, churn)
     two = table.mid > 0
     # Steps whose first stage is left out: they start where the step before ends, and both have a midpoint.
     keeps = np.append(False, two[1:] & two[:-1] & (steps.starts[1:] == steps.sigmas[1:-1])) if len(two) else two

@@ -78,13 +78,8 @@ _OPTIONS: list[tuple[str, type, str, str, str]] = [
 SCHEDULER_OPTIONS: dict[str, type] = {name: kind for name, kind, *_ in _OPTIONS}
 """What each of them holds, by its name in the configuration."""
 
-
 WORDS: dict[type, Callable[[str], Any]] = {values.ByStep: values.varying, values.Restarts: values.restarts}
 """How the options that take several numbers are read."""
-
-SWITCHES = frozenset(name for name, kind, *_ in _OPTIONS if kind is bool)
-"""The options that are on or off."""
-
 
 Refusal: Any = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 """What ends the command with a message: click's exception, of the click that typer has, which may be its own."""

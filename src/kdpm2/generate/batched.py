@@ -18,7 +18,7 @@ from kdpm2.denoiser import Denoiser, Outputs
 from kdpm2.generate.counted import Calls
 from kdpm2.generate.wanted import Wanted
 from kdpm2.guidance import Guidance
-from kdpm2.zoo.pixels import as_output
+from kdpm2.zoo.pixels import as_output, outputs
 
 Drawn = tuple[Wanted, Any]
 """A row, and its image or the Exception that it ended with."""
@@ -49,7 +49,7 @@ def draw(pipe: Any, model: Model, rows: Sequence[tuple[Wanted, Any]], batch: int
 
 def _drawn(pipe: Any, model: Model, asked: list[_Asked], noise: str, most: int, calls: Calls) -> Iterator[Drawn]:
     batches: Batches[Wanted] = Batches(
-        _OfRows(pipe, asked[0].scheduler, model.classes),
+        _OfRows(pipe, asked[0].scheduler),
         most,
         (pipe.unet.config.in_channels, *pipe._height_width()),
         static=True,
@@ -105,10 +105,9 @@ def _guidance(one: _Asked) -> Guidance | None:
 class _OfRows(Denoiser):
     """The network, with the guidance of each row."""
 
-    def __init__(self, pipe: Any, scheduler: Any, classes: int | None) -> None:
+    def __init__(self, pipe: Any, scheduler: Any) -> None:
         super().__init__(pipe.unet, scheduler._schedule, scheduler.config.prediction_type)
         self._unet: Any = pipe.unet
-        self._classes = classes
 
     def outputs(
         self,
@@ -119,13 +118,8 @@ class _OfRows(Denoiser):
         guidance: dict[str, torch.Tensor] | None = None,
         **conditioning: Any,
     ) -> Outputs:
-        """What the network says, called once for both halves where there is guidance."""
-        if guidance is None or label is None or self._classes is None:
-            return Outputs(self._unet(x, timestep, label).sample)
-        labels = torch.cat([torch.full_like(label, self._classes - 1), label])
-        both = self._unet(torch.cat([x, x]), torch.cat([timestep, timestep]), labels).sample
-        without, with_label = both.chunk(2)
-        return Guidance(**guidance)(without, with_label, timestep)
+        """What the network says, each row with its own guidance."""
+        return outputs(self._unet, x, timestep, label, None if guidance is None else Guidance(**guidance))
 
 
 def _image(sample: torch.Tensor) -> Any:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kdpm2 import _check
 from kdpm2.by_step import by_step
-from kdpm2.kept import dpm2_kept
+from kdpm2.kept import keeping_estimates
 from kdpm2.noise import Generators, Noise, kind_named
 from kdpm2.schedulers._attributes import doubled
 from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
@@ -108,11 +108,11 @@ class KDPM2AncestralDiscreteScheduler(KDPM2Scheduler):
         kind = kind_named(options.noise)
         # Above 1 some steps would have one stage, and pipelines count on two.
         by_step("eta", options.eta, steps.starts, 1)
-        solver = dpm2_kept if options.keep_estimate and not for_training else dpm2
-        table = solver(self._schedule, steps, options.prediction_type, options.eta, options.s_noise)
-        if not for_training:
-            kind.check(table)
-        return table
+        table = dpm2(self._schedule, steps, options.prediction_type, options.eta, options.s_noise)
+        if for_training:
+            return table
+        kind.check(table)
+        return keeping_estimates(table, steps) if options.keep_estimate else table
 
     @property
     def _kind_of_noise(self) -> type[Noise]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdpm2 import _check
-from kdpm2.kept import dpm2_kept
+from kdpm2.kept import keeping_estimates
 from kdpm2.noise import Generators
 from kdpm2.schedulers._attributes import doubled
 from kdpm2.schedulers._base import KDPM2Scheduler, KDPM2SchedulerOutput
@@ -111,8 +111,8 @@ class KDPM2DiscreteScheduler(KDPM2Scheduler):
         if for_training:
             s_churn = 0.0
         churn = Churn(s_churn, options.s_tmin, math.inf if options.s_tmax is None else options.s_tmax)
-        solver = dpm2_kept if options.keep_estimate and not for_training else dpm2
-        return solver(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
+        table = dpm2(self._schedule, steps, options.prediction_type, 0.0, options.s_noise, churn)
+        return keeping_estimates(table, steps) if options.keep_estimate and not for_training else table
 
     def _noise_levels(self, stages: list[int]) -> NDArray[np.float64]:
         """At a midpoint, the noise level of the step after it, except for flows.

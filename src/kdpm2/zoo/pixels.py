@@ -92,7 +92,7 @@ class PixelPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
             for stage, timestep in enumerate(self.scheduler.timesteps):
                 scaled = self.scheduler.scale_model_input(sample, timestep)
-                model_output, unguided = self._outputs(scaled, timestep, classes, applied)
+                model_output, unguided = outputs(self.unet, scaled, timestep.expand(batch), classes, applied)
                 if unguided is not None:
                     sample, model_output = renoised(self.scheduler.table, stage, sample, model_output, unguided)
                 sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
@@ -126,15 +126,25 @@ class PixelPipeline(DiffusionPipeline):
         checked = [_check.integer("each of labels", label, 0, count - 1) for label in held]
         return len(checked), torch.tensor(checked, device=self.device)
 
-    def _outputs(
-        self, scaled: torch.Tensor, timestep: torch.Tensor, classes: torch.Tensor | None, applied: Guidance | None
-    ) -> Outputs:
-        if classes is None or applied is None:
-            return Outputs(self.unet(scaled, timestep, classes).sample)
-        no_label = torch.full_like(classes, self.unet.config.num_class_embeds - 1)
-        both = self.unet(torch.cat([scaled, scaled]), timestep, torch.cat([no_label, classes])).sample
-        without, with_label = both.chunk(2)
-        return applied(without, with_label, timestep)
+
+def outputs(
+    unet: Any, scaled: torch.Tensor, timesteps: torch.Tensor, classes: torch.Tensor | None, guidance: Guidance | None
+) -> Outputs:
+    """What a stage follows; with guidance from one call of the network for both halves.
+
+    Args:
+        unet: The network. The last of its classes stands for "no label".
+        scaled: Its input, of shape (B, C, H, W).
+        timesteps: Shape (B,).
+        classes: Shape (B,), or None if the network takes none.
+        guidance: How both halves become one; None for the classes alone.
+    """
+    if classes is None or guidance is None:
+        return Outputs(unet(scaled, timesteps, classes).sample)
+    labels = torch.cat([torch.full_like(classes, unet.config.num_class_embeds - 1), classes])
+    both = unet(torch.cat([scaled, scaled]), torch.cat([timesteps, timesteps]), labels).sample
+    without, with_label = both.chunk(2)
+    return guidance(without, with_label, timesteps)
 
 
 def as_output(sample: torch.Tensor, output_type: str) -> Any:

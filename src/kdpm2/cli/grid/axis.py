@@ -2,17 +2,16 @@
 
 import csv
 import inspect
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import typer
 
 from kdpm2 import _check
 from kdpm2.cli import values
 from kdpm2.cli.asked import Asked, drawing_options, read
-from kdpm2.cli.options import SWITCHES, refuse
+from kdpm2.cli.options import refuse
 
 _SET = "set_"
-_PLUS_PLUS = "guidance_plus_plus"
 _ON_OFF = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -64,7 +63,7 @@ def with_value(asked: Asked, axis: Axis, value: str) -> Asked:
     """What is asked for with a value of an axis; ends the command if the option does not take it."""
     if axis.name not in drawing_options():
         return asked | {_SET: [*asked.get(_SET, []), f"{axis.name}={value}"]}
-    if axis.name in SWITCHES or axis.name == _PLUS_PLUS:
+    if _is_switch(axis.name):
         if value.lower() not in _ON_OFF:
             refuse(axis.option, f"{axis.name} must be true or false, got {values.short(value)}")
         return asked | {axis.name: _ON_OFF[value.lower()]}
@@ -73,6 +72,12 @@ def with_value(asked: Asked, axis: Axis, value: str) -> Asked:
     except typer.BadParameter as error:
         refuse(axis.option, f"{axis.name} {error.message.removeprefix('Value error, ')}")
     return asked | {axis.name: one[axis.name]}
+
+
+def _is_switch(name: str) -> bool:
+    """Whether an option of drawing is on or off."""
+    kind, *_ = get_args(drawing_options()[name].annotation)
+    return bool in get_args(kind)
 
 
 def _of_schedulers() -> list[str]:
