@@ -33,7 +33,9 @@ def kdpm2(*arguments: str) -> Result:
 
 
 def sample(output: Path, *arguments: str) -> Image.Image:
-    result = kdpm2("sample", "--output", str(output), *arguments)
+    """A sheet of a pipeline, or of the digits, which are the quickest."""
+    model = () if {"--pipeline", "--model"} & {*arguments} else ("--model", "digits")
+    result = kdpm2("sample", "--output", str(output), *model, *arguments)
     assert result.exit_code == 0, result.output
     assert str(output) in result.output
     return Image.open(output)
@@ -46,9 +48,15 @@ def tile(sheet: Image.Image, i: int) -> Any:
     return np.asarray(sheet.crop((left, top, left + side, top + side)), dtype=float)
 
 
-def test_a_sheet_of_a_hundred_digits_by_default(tmp_path: Path) -> None:
-    sheet = sample(tmp_path / "digits.png", "--steps", "2")
-    assert sheet.size == (10 * DRAWN + 2, 10 * DRAWN + 2)
+def test_the_sheet_of_each_built_in_model(tmp_path: Path) -> None:
+    digits = sample(tmp_path / "digits.png", "--steps", "2")
+    assert digits.size == (10 * DRAWN + 2, 10 * DRAWN + 2)
+    result = kdpm2("sample", "--steps", "1", "--output", str(tmp_path / "emoji.png"))
+    assert result.exit_code == 0, result.output
+    emoji = Image.open(tmp_path / "emoji.png")
+    drawn = 3 * 24 + contact_sheet.MARGIN
+    assert emoji.size == (10 * drawn + 2, 6 * drawn + 2)
+    assert emoji.text["command"].endswith("--model emoji --guidance-scale 2.0")  # type: ignore[attr-defined]
 
 
 def test_the_sheet_says_how_it_was_made_and_is_made_again(tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_unconditional_pipelines(unconditional: Path, tmp_path: Path, options: s
         ("--output samples.jpg", "must end in .png or .npz, or be a folder, got samples.jpg"),
         ("--output no/such/folder.png", "the folder no/such does not exist"),
         ("--labels 1,x", "must be whole numbers separated by commas, or 'any' for any class, got '1,x'"),
-        ("--labels 12", "Invalid value for --labels: each must be from 0 to 9, or any, got '12'"),
+        ("--model digits --labels 12", "Invalid value for --labels: each must be from 0 to 9, or any, got '12'"),
         ("--steps 0", "Invalid value for '--steps': must be a whole number from 1 to 100000, got '0'"),
         ("--steps 1001 --spacing leading", "Invalid value for --steps: must be at most num_train_timesteps=1000"),
         ("--guidance-scale -3", "Invalid value for '--guidance-scale': must be a number from 0 to 100, got '-3'"),
@@ -105,7 +113,7 @@ def test_unconditional_pipelines(unconditional: Path, tmp_path: Path, options: s
             "must be two noise levels, the lower first, as in 0.3,5, got '5,1'",
         ),
         (
-            "--guidance-rescale 0.5",
+            "--model digits --guidance-rescale 0.5",
             "Invalid value for --guidance-rescale: needs --guidance-scale: without it there is no",
         ),
         ("--prompt cat", "this pipeline takes none"),
@@ -360,6 +368,7 @@ def pictures_in(folder: Path) -> dict[int, Any]:
 def test_a_folder_of_single_pictures_each_of_which_says_how_it_was_made(tmp_path: Path) -> None:
     folder = tmp_path / "digits"
     arguments = ["--output", str(folder), "--steps", "4", "--labels", "7, any", "--seed", "99998", "--batch", "2"]
+    arguments += ["--model", "digits"]
     result = kdpm2("sample", *arguments, "--number", "3")
     assert result.exit_code == 0, result.output
     assert "3 images" in result.output
@@ -389,6 +398,7 @@ def test_a_folder_of_single_pictures_each_of_which_says_how_it_was_made(tmp_path
 def test_an_npz_has_the_pictures_and_what_they_are(tmp_path: Path) -> None:
     there = tmp_path / "digits.npz"
     arguments = ["sample", "--output", str(there), "--number", "3", "--steps", "2", "--labels", "3,1", "--seed", "5"]
+    arguments += ["--model", "digits"]
     assert kdpm2(*arguments).exit_code == 0
     with np.load(there) as held:
         assert held["images"].shape == (3, 8, 8)
@@ -449,11 +459,12 @@ def test_any_is_the_class_that_stands_for_none(tmp_path: Path) -> None:
 
 def test_the_built_in_model_can_be_named(tmp_path: Path) -> None:
     arguments = ["--steps", "2", "--number", "2"]
-    unnamed = sample(tmp_path / "a.png", *arguments)
-    named = sample(tmp_path / "b.png", *arguments, "--model", "digits")
-    assert named.tobytes() == unnamed.tobytes()
-    assert "--model digits" in named.text["command"]  # type: ignore[attr-defined]
-    assert "Model: kdpm2 digits" in named.text["parameters"]  # type: ignore[attr-defined]
+    assert kdpm2("sample", *arguments, "--output", str(tmp_path / "unnamed.png")).exit_code == 0
+    named = sample(tmp_path / "named.png", *arguments, "--model", "emoji")
+    assert named.tobytes() == Image.open(tmp_path / "unnamed.png").tobytes()
+    digits = sample(tmp_path / "digits.png", *arguments, "--model", "digits")
+    assert "--model digits" in digits.text["command"]  # type: ignore[attr-defined]
+    assert "Model: kdpm2 digits" in digits.text["parameters"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -612,7 +623,8 @@ def test_a_closed_standard_error_changes_nothing(tmp_path: Path, close: str) -> 
 
     assert status("sample", "--steps", "0") == 2
     picture = tmp_path / "a.png"
-    assert status("sample", "--steps", "2", "--number", "2", "--output", str(picture)) == 0
+    drawn = status("sample", "--model", "digits", "--steps", "2", "--number", "2", "--output", str(picture))
+    assert drawn == 0
     assert Image.open(picture).size == (2 * DRAWN + 2, DRAWN + 2)
 
 

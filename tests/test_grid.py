@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from kdpm2 import cli
 
 STEPS = {"2": 3, "3": 5}
-SMALL = ["--x", "eta=0,1", "--y", "steps=2,3", "--seeds", "2", "--labels", "3,8"]
+SMALL = ["--x", "eta=0,1", "--y", "steps=2,3", "--seeds", "2", "--labels", "3,8", "--model", "digits"]
 
 
 def kdpm2(*arguments: str) -> Result:
@@ -61,7 +61,7 @@ def test_the_grid_says_how_it_was_made_and_is_made_again(tmp_path: Path) -> None
 
 
 def test_the_picture_shows_every_cell_in_its_place(tmp_path: Path) -> None:
-    axes = ["--x", "eta=0,1", "--y", "seed=0,5", "--seeds", "1", "--labels", "1", "--steps", "3"]
+    axes = ["--x", "eta=0,1", "--y", "seed=0,5", "--seeds", "1", "--labels", "1", "--steps", "3", "--model", "digits"]
     sheet = np.asarray(grid(tmp_path / "grid.png", *axes, "--folder", str(tmp_path / "cells")).convert("L"))
     windows = np.lib.stride_tricks.sliding_window_view(sheet, (64, 64))
     places = {}

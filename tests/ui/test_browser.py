@@ -71,6 +71,8 @@ def stop(page: Any) -> None:
 
 def small(page: Any) -> None:
     """Settings that take little time."""
+    choose(page, "Model", "digits")
+    page.wait_for_function("document.querySelector('#set-labels textarea, #set-labels input').value.startsWith('0,1')")
     set_number(page, "#set-steps", 4)
     set_number(page, "#set-number", 3)
     page.fill("#set-labels textarea, #set-labels input", "3,7,1")

@@ -76,7 +76,7 @@ def test_a_grid_comes_back_from_its_command(models: Models) -> None:
     ("page", "message"),
     [
         ({"eta": 2.0}, "eta must be a number from 0 to 1, got 2"),
-        ({"labels": "3,12"}, "--labels: each must be from 0 to 9, or any, got '12'"),
+        ({"pipeline": "digits", "labels": "3,12"}, "--labels: each must be from 0 to 9, or any, got '12'"),
         ({"labels": "x"}, "--labels: must be whole numbers separated by commas"),
         ({"number": 101}, "pictures: must be a whole number from 1 to 100, got '101'"),
         ({"number": None}, "pictures: must be a whole number from 1 to 100, got '0'"),

@@ -99,7 +99,8 @@ def evaluate(
     def balanced(places: NDArray[np.int64]) -> Floats:
         """As many of each kind as there are samples of it."""
         of_kinds = [places[real.kinds[places] == kind] for kind in range(len(KINDS))]
-        return features[np.concatenate([chance.choice(some, number) for some in of_kinds])]
+        drawn: Floats = features[np.concatenate([chance.choice(some, number) for some in of_kinds])]
+        return drawn
 
     whole = balanced(np.arange(len(features)))
     print(f"Fréchet distance, samples to the real pictures: {frechet_distance(of_samples, whole):.3f}")
@@ -124,8 +125,9 @@ def _some(real: Pictures, those: NDArray[np.bool_]) -> Pictures:
 
 def _unseen(real: Pictures, chance: np.random.Generator) -> NDArray[np.bool_]:
     """A part of all emoji, each with all its skins and styles."""
-    _, which = np.unique([_EMOJI.match(name)[0] for name in real.names], return_inverse=True)  # type: ignore[index]
-    return chance.permutation(which.max() + 1)[which] % _PARTS == 0
+    emoji = [found[0] for name in real.names if (found := _EMOJI.match(name))]
+    part = dict(zip(sorted(set(emoji)), chance.permutation(len(set(emoji))) % _PARTS, strict=True))
+    return np.array([part[each] == 0 for each in emoji])
 
 
 def _side_by_side(samples: Floats, neighbours: NDArray[np.float32]) -> Image.Image:

@@ -18,12 +18,9 @@ _GUIDANCE, _STEPS = 2.0, 10
 _SMOOTHED = 50  # steps
 
 
-def scheduler() -> KDPM2AncestralDiscreteScheduler:
+def scheduler(cls: Any = KDPM2AncestralDiscreteScheduler) -> Any:
     """The scheduler that goes with the network."""
-    made: KDPM2AncestralDiscreteScheduler = KDPM2AncestralDiscreteScheduler(
-        **SCHEDULE, prediction_type="v_prediction", use_karras_sigmas=True
-    )
-    return made
+    return cls(**SCHEDULE, prediction_type="v_prediction", use_karras_sigmas=True)
 
 
 def show(run: Run, folder: Path) -> None:

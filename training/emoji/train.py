@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import diffusers
 import torch
 import typer
 from tqdm import tqdm
@@ -54,7 +55,8 @@ def train(
             progress.update()
     if output is not None:
         run.average.half().save_pretrained(output / "unet")
-        scheduler().save_pretrained(output / "scheduler")
+        # Of diffusers' class: a configuration of nothing but what the network asks for fits every class.
+        scheduler(diffusers.KDPM2AncestralDiscreteScheduler).save_pretrained(output / "scheduler")
 
 
 def _save(run: Run, checkpoint: Path) -> None:

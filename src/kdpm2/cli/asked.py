@@ -12,7 +12,7 @@ from kdpm2.cli.gathered import Parameter, gathered
 from kdpm2.cli.guiding import GUIDANCE
 from kdpm2.cli.loading import DTYPES
 from kdpm2.cli.options import HOW, SPEED, WHAT, scheduler_options
-from kdpm2.zoo.built_in import BUILT_IN
+from kdpm2.zoo.built_in import BUILT_IN, DEFAULT
 
 LARGEST_SEED = 2**64 - 1
 MOST_TOGETHER = 1000
@@ -35,9 +35,9 @@ def drawing_options() -> dict[str, Parameter]:
     side = values.whole(8, LONGEST_SIDE, 8)
     whole_steps, seeds = values.whole(1, shared.MOST_STEPS), values.whole(0, LARGEST_SEED)
     own = {
-        "labels": _option(values.Labels, "A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", values.labels),
-        "model": _option(Models, "NAME", WHAT, f"A built-in model: {', '.join(BUILT_IN)} [digits]"),
-        "pipeline": _option(str, "NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits"),
+        "labels": _option(values.Labels, "A,B,..", WHAT, "Kinds in turn, as in face,any or 3,1 [every]", values.labels),
+        "model": _option(Models, "NAME", WHAT, f"A built-in model: {', '.join(BUILT_IN)} [{DEFAULT.name}]"),
+        "pipeline": _option(str, "NAME", WHAT, "A diffusers pipeline, folder or hub id, in its place"),
         "prompt": _option(str, "TEXT", WHAT, "What a text-to-image pipeline draws"),
         "negative_prompt": _option(str, "TEXT", WHAT, "What a text-to-image pipeline must not draw"),
         "height": _option(int, "PIXELS", WHAT, "Of a pipeline's images", side),
@@ -49,7 +49,7 @@ def drawing_options() -> dict[str, Parameter]:
         "at_timesteps": shared.AtTimesteps,
         "device": _option(str, "NAME", SPEED, "cpu, cuda, cuda:1, mps, or the fastest [auto]"),
         "dtype": _option(str, "NAME", SPEED, f"Of the weights: {', '.join(DTYPES)}"),
-        "batch": _option(int, "N", SPEED, "Images drawn together [200 digits, 1]", values.whole(1, MOST_TOGETHER)),
+        "batch": _option(int, "N", SPEED, "Images drawn together [60, 200 digits, 1]", values.whole(1, MOST_TOGETHER)),
     }
     defaults = {"seed": 0, "device": "auto"}
     return {name: Parameter(kind, defaults.get(name)) for name, kind in own.items()} | scheduler_options()

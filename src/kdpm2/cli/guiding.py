@@ -13,7 +13,7 @@ from kdpm2.cli.options import HOW, refuse
 GUIDANCE: dict[str, Any] = {
     "guidance_scale": Annotated[
         float | None,
-        option("X", HOW, "Classifier-free guidance [1, or the pipeline's]", parser=values.real(0, 100)),
+        option("X", HOW, "Classifier-free guidance [2 emoji, 1 digits, or the pipeline's]", parser=values.real(0, 100)),
     ],
     "guidance_plus_plus": Annotated[
         bool | None,

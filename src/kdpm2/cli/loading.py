@@ -18,7 +18,7 @@ import kdpm2
 from kdpm2._check import shown
 from kdpm2.cli.options import checked_folder, refuse
 from kdpm2.cli.values import ANY
-from kdpm2.zoo.built_in import DIGITS, BuiltIn
+from kdpm2.zoo.built_in import BuiltIn
 
 DTYPES = ("float32", "float16", "bfloat16")
 """Of the weights."""
@@ -70,7 +70,7 @@ class Model(NamedTuple):
         return self.kinds.index(label) if isinstance(label, str) else label
 
 
-def built_in(which: BuiltIn = DIGITS) -> Model:
+def built_in(which: BuiltIn) -> Model:
     """A built-in model."""
     from kdpm2.zoo.pixels import PixelPipeline
 
@@ -113,17 +113,17 @@ def describe(option: str, name: str) -> Model:
 
 def load(option: str, model: Model, dtype: Any, scheduler_of: Callable[[Any], Any]) -> Any:
     """The pipeline itself, its weights in `dtype` if that is not None, with our scheduler of its configuration."""
-    if model.name is None:
+    name = model.name
+    if name is None:
         from kdpm2 import zoo
 
-        pipe: Any = getattr(zoo, (model.built_in or DIGITS).name)()
+        pipe: Any = getattr(zoo, model.built_in.name)()  # type: ignore[union-attr]
         pipe.scheduler = scheduler_of(pipe.scheduler.config)
         return pipe if dtype is None else pipe.to(dtype)
     from diffusers import DiffusionPipeline
 
     from kdpm2.zoo.pixels import PixelPipeline
 
-    name = model.name
     safe = {"use_safetensors": True, "trust_remote_code": False}
     wanted = {} if dtype is None else {"torch_dtype": dtype}
     with loading(option, name):

@@ -12,7 +12,7 @@ from kdpm2.cli.loading import DTYPES, Model, built_in, describe
 from kdpm2.cli.options import changes, flattened, own_levels, refuse, refused_by, scheduler_class, scheduler_options
 from kdpm2.cli.pictures import Picture
 from kdpm2.table import StageTable
-from kdpm2.zoo.built_in import BUILT_IN, DIGITS, BuiltIn
+from kdpm2.zoo.built_in import BUILT_IN, DEFAULT, BuiltIn
 
 _DEFAULT_STEPS = 25
 
@@ -80,6 +80,7 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
     if which is not None:
         model = built_in(which)
         labels = checked_labels(labels or values.Labels(range(len(which.kinds))), model)
+        asked = _guided(asked, which)
     own = own_levels(asked.get("steps"), asked.get("at_sigmas"), asked.get("at_timesteps"), options)
     spaced: dict[str, Any] = own or {"num_inference_steps": asked.get("steps") or _DEFAULT_STEPS}
     changed = changes(options)
@@ -100,7 +101,7 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
         {**options, "number": count, "seed": seed, "labels": listed, "steps": spaced.get("num_inference_steps")},
         levels={name: flattened(levels) for name, levels in own.items()},
         config=scheduler.config,
-        of_model={name: asked.get(name) for name in ("model", "pipeline", "dtype")} | _as_written(called, spaced),
+        of_model={"model": which and which.name, "pipeline": pipeline, "dtype": dtype} | _as_written(called, spaced),
     )
     pictures = [Picture(seed + i, labels[i % len(labels)] if labels else None) for i in range(count)]
     together = asked.get("batch") or (1 if which is None else which.together)
@@ -121,7 +122,17 @@ def _built_in(asked: Asked) -> BuiltIn | None:
         if "model" in asked:
             refuse("--model", "names a built-in model, and must be left out with --pipeline")
         return None
-    return BUILT_IN[asked["model"].value] if "model" in asked else DIGITS
+    return BUILT_IN[asked["model"].value] if "model" in asked else DEFAULT
+
+
+def _guided(asked: Asked, which: BuiltIn) -> Asked:
+    """What is asked for with the built-in model's own guidance, if there is to be guidance and no scale is named.
+
+    CFG++ has scales of another size.
+    """
+    if which.guidance_scale == 1 or asked.get("guidance_plus_plus"):
+        return asked
+    return {"guidance_scale": which.guidance_scale} | asked
 
 
 def checked_labels(labels: values.Labels, model: Model) -> values.Labels:

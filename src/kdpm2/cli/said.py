@@ -10,7 +10,6 @@ from typing import Any
 import kdpm2
 from kdpm2.cli.options import Sampler, as_arguments, curve_of
 from kdpm2.cli.pictures import Picture
-from kdpm2.zoo.built_in import DIGITS
 
 SAMPLER_NAMES = {Sampler.ancestral: "DPM2 a", Sampler.discrete: "DPM2"}
 _ORDER = ("steps", "number", "seed", "labels", "at_sigmas", "at_timesteps")
@@ -48,7 +47,7 @@ def settings(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dic
         "CFG scale": said.get("guidance_scale"),
         "Seed": said["seed"],
         "Size": "x".join(map(str, size)),
-        "Model": said.get("pipeline") or f"kdpm2 {_built_in(said)}",
+        "Model": said.get("pipeline") or f"kdpm2 {said['model']}",
         # As A1111 has them.
         "Eta": said.get("eta"),
         "Sigma churn": said.get("s_churn"),
@@ -60,10 +59,6 @@ def settings(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dic
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _built_in(said: Mapping[str, Any]) -> str:
-    return str(getattr(said.get("model"), "value", DIGITS.name))
-
-
 def listed(named: Mapping[str, Any]) -> str:
     """Settings on one line."""
     return ", ".join(f"{name}: {value}" for name, value in named.items())
@@ -71,7 +66,7 @@ def listed(named: Mapping[str, Any]) -> str:
 
 def chunks(said: Mapping[str, Any], stages: int, size: tuple[int, int]) -> dict[str, str]:
     """The two texts of pictures of a size, made in so many stages."""
-    subject = said.get("prompt") or (f"{_built_in(said)} {said['labels']}" if "labels" in said else "")
+    subject = said.get("prompt") or " ".join(str(said[name]) for name in ("model", "labels") if name in said)
     if "negative_prompt" in said:
         subject += f"\nNegative prompt: {said['negative_prompt']}"
     return {"parameters": f"{subject}\n{listed(settings(said, stages, size))}", "command": command(said)}

@@ -1,4 +1,4 @@
-"""`kdpm2 sample`: pictures from the built-in digits model, or from any diffusers pipeline.
+"""`kdpm2 sample`: pictures from a built-in model, or from any diffusers pipeline.
 
 Image i of a run with seed s is drawn from a generator of its own, seeded with s + i on the CPU: it is the same picture
 on every device, whatever else is drawn with it. Every option is checked before a model is loaded.
@@ -24,7 +24,7 @@ def sample(
         int | None,
         typer.Option(
             metavar="N",
-            help="How many images [100 digits, 1 of a pipeline]",
+            help="How many images [60 emoji, 100 digits, 1 of a pipeline]",
             rich_help_panel=WHAT,
             parser=values.whole(1, MOST),
         ),
@@ -43,7 +43,7 @@ def sample(
     annotate: Annotated[bool, typer.Option("--annotate", help="Label the sheet", rich_help_panel=OUTPUT)] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there", rich_help_panel=OUTPUT)] = False,
 ) -> None:
-    """Draw samples, from the built-in digits model unless a pipeline is named."""
+    """Draw samples, from a built-in model unless a pipeline is named."""
     kind = check("--output", output, [".png", ".npz", None], force)
     if annotate and kind != ".png":
         refuse("--annotate", f"labels a contact sheet, whose name ends in .png, got --output {output}")

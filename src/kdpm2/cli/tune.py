@@ -15,6 +15,7 @@ from kdpm2.cli.loading import DTYPES, built_in, describe, device_of, dtype_of, l
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
 from kdpm2.cli.plan import check_accepted, checked_labels
+from kdpm2.zoo.built_in import DIGITS
 
 _MOST_STEPS = 1000
 _MOST_SAMPLES = 10_000
@@ -67,7 +68,7 @@ def tune(
     check("--output", output, [".json"], force)
     if dtype is not None and dtype not in DTYPES:
         refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
-    model = built_in() if pipeline is None else describe("--pipeline", pipeline)
+    model = built_in(DIGITS) if pipeline is None else describe("--pipeline", pipeline)
     if labels is None and pipeline is None:
         labels = values.Labels(range((model.classes or 1) - 1))
     if labels is not None and model.classes is not None:

@@ -26,7 +26,7 @@ def ui(
     ] = False,
     pipeline: Annotated[
         list[str] | None,
-        option("NAME", _WHAT, "A diffusers pipeline, folder or hub id, beside the digits; may be given again"),
+        option("NAME", _WHAT, "A diffusers pipeline, folder or hub id, beside the built-in models; may be given again"),
     ] = None,
 ) -> None:
     """Serve a page for the browser on which one chooses settings by looking.

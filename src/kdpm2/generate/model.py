@@ -18,6 +18,7 @@ from kdpm2.cli import loading
 from kdpm2.cli.loading import Model
 from kdpm2.cli.options import changes, scheduler_class
 from kdpm2.generate.wanted import Wanted
+from kdpm2.zoo.built_in import DIGITS
 
 WEIGHTS = Path(kdpm2.__file__).parent / "zoo" / "weights"
 _SCHEDULERS = 256
@@ -37,7 +38,7 @@ def refusals() -> Iterator[None]:
 def described(pipeline: str | None) -> Model:
     """What a pipeline in a folder or of a hub id is made of, or the built-in model; ValueError if neither serves."""
     with refusals():
-        return loading.built_in() if pipeline is None else loading.describe("pipeline", pipeline)
+        return loading.built_in(DIGITS) if pipeline is None else loading.describe("pipeline", pipeline)
 
 
 def digest(model: Model) -> str:

@@ -1,5 +1,6 @@
 """What stands on the page, before anything happens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import gradio as gr
 from kdpm2.cli.asked import drawing_options
 from kdpm2.curves import SIGMA_CURVES
 from kdpm2.timestep_spacing import TIMESTEP_SPACINGS
-from kdpm2.ui.settings import MOST_PICTURES, OWN, START
+from kdpm2.ui.settings import MOST_PICTURES, OWN
 
 NO_AXIS = "none"
 _TEXT: dict[str, Any] = {"lines": 1, "max_lines": 20, "wrap_lines": True, "show_line_numbers": False}
@@ -49,17 +50,17 @@ class Shown:
     download_grid: Any
 
 
-def widgets(models: list[str]) -> dict[str, Any]:
-    """The settings, by the names of `kdpm2.ui.settings.WIDGETS`."""
+def widgets(models: list[str], start: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with their first values, by the names of `kdpm2.ui.settings.WIDGETS`."""
     made: dict[str, Any] = {}
-    made["pipeline"] = gr.Dropdown(models, value=START["pipeline"], label="Model", visible=len(models) > 1)
-    made["labels"] = gr.Textbox(START["labels"], label="Labels", info="Classes in turn, as in 3,1,any")
+    made["pipeline"] = gr.Dropdown(models, value=start["pipeline"], label="Model")
+    made["labels"] = gr.Textbox(start["labels"], label="Labels", info="In turn, as in 3,1 or face,any")
     made["prompt"] = gr.Textbox("", label="Prompt", visible=False)
     made["negative_prompt"] = gr.Textbox("", label="Negative prompt", visible=False)
     made["sampler"] = gr.Radio(
         [("DPM2 a (ancestral)", "ancestral"), ("DPM2 (discrete)", "discrete")], value="ancestral", label="Sampler"
     )
-    made["steps"] = gr.Slider(1, 100, START["steps"], step=1, label="Steps", info="N steps call the network 2N-1 times")
+    made["steps"] = gr.Slider(1, 100, start["steps"], step=1, label="Steps", info="N steps call the network 2N-1 times")
     made["eta"] = gr.Slider(0, 1, 1, step=0.05, label="eta", info="Share of a step's noise that is new")
     made["eta_by_step"] = gr.Textbox(
         "", label="eta by step", info="In the slider's place: 1,0 for a fall, or value=1,end=0.5 for the first half"
@@ -72,9 +73,11 @@ def widgets(models: list[str]) -> dict[str, Any]:
     with gr.Row():
         made["seed"] = gr.Number(0, label="First seed", precision=0, minimum=0, min_width=90)
         made["number"] = gr.Number(
-            START["number"], label="Pictures", precision=0, minimum=1, maximum=MOST_PICTURES, min_width=90
+            start["number"], label="Pictures", precision=0, minimum=1, maximum=MOST_PICTURES, min_width=90
         )
-        made["guidance_scale"] = gr.Number(1, label="Guidance", minimum=0, maximum=100, min_width=90)
+        made["guidance_scale"] = gr.Number(
+            start["guidance_scale"], label="Guidance", minimum=0, maximum=100, min_width=90
+        )
     with gr.Accordion("More options", open=False):
         made["s_noise"] = gr.Slider(0.9, 1.1, 1, step=0.005, label="s_noise", info="Scale of the noise of steps")
         made["s_noise_by_step"] = gr.Textbox("", label="s_noise by step", info="In the slider's place, as eta by step")

@@ -1,4 +1,4 @@
-"""The models that the page offers: the built-in digits, and those that the command names."""
+"""The models that the page offers: the built-in ones, and those that the command names."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from kdpm2.cli.loading import Model, built_in, describe
 from kdpm2.cli.options import Refusal
 from kdpm2.cli.plan import Plan, planned
-from kdpm2.ui.settings import DIGITS, Settings, WrongSettingError, in_words, settings
+from kdpm2.ui.settings import Settings, WrongSettingError, in_words, settings
+from kdpm2.zoo.built_in import BUILT_IN
 
 
 class Models:
@@ -17,16 +18,17 @@ class Models:
     """
 
     def __init__(self, pipelines: Sequence[str]) -> None:
-        self._models = {DIGITS: built_in(), **{name: describe("--pipeline", name) for name in pipelines}}
+        self._models = {name: built_in(which) for name, which in BUILT_IN.items()}
+        self._models |= {name: describe("--pipeline", name) for name in pipelines}
 
     @property
     def names(self) -> list[str]:
         """As the page offers them."""
         return list(self._models)
 
-    def named(self, name: str | None) -> Model:
+    def named(self, name: str) -> Model:
         """A model; a `WrongSettingError` for one that is not offered."""
-        model = self._models.get(name or DIGITS)
+        model = self._models.get(name)
         if model is None:
             raise WrongSettingError(f"{name} is not among the models of this page: start kdpm2 ui --pipeline {name}")
         return model

@@ -10,8 +10,9 @@ from kdpm2.cli.plan import Plan
 from kdpm2.ui import drawing, exported, files, levels, words
 from kdpm2.ui.layout import NO_AXIS, Shown, shown, widgets
 from kdpm2.ui.models import Models
-from kdpm2.ui.settings import BY_STEP, DIGITS, START, WIDGETS, WrongSettingError, has_effect, of_command, own
+from kdpm2.ui.settings import BY_STEP, START, WIDGETS, WrongSettingError, first, has_effect, of_command
 from kdpm2.ui.work import Worker
+from kdpm2.zoo.built_in import DEFAULT
 
 _NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "hidden"}
 _QUICK: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None}
@@ -24,7 +25,7 @@ def page(models: Models) -> gr.Blocks:
         gr.HTML("<h1>kdpm2</h1><p>DPM2 a and DPM2: choose settings by looking.</p>", elem_id="title")
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300, elem_id="settings"):
-                set_ = widgets(models.names)
+                set_ = widgets(models.names, START | first(models.named(DEFAULT.name)))
             with gr.Column(scale=5, min_width=320):
                 see = shown()
         pinned, past = gr.State(None), gr.State([])
@@ -97,15 +98,9 @@ def _visible(models: Models, set_: dict[str, Any]) -> None:
         return {set_[one]: gr.update(visible=has) for one, has in effects.items()}
 
     def chosen(name: str) -> dict[Any, Any]:
-        model = models.named(name)
-        said = own(model) | {
-            "labels": START["labels"] if name == DIGITS else "",
-            "guidance_scale": START["guidance_scale"] if model.on_pixels else None,
-            "number": START["number"] if model.on_pixels else 1,
-        }
-        return {set_[one]: value for one, value in said.items()}
+        return {set_[one]: value for one, value in first(models.named(name)).items()}
 
-    names = has_effect(models.named(DIGITS), START["sampler"], START)
+    names = has_effect(models.named(DEFAULT.name), START["sampler"], START)
     triggers, shown = [each.change for each in choices], [set_[name] for name in names]
     # The choice of a model sets others: each of these changes has to count, also while the one before is seen to.
     gr.on(triggers, of_choices, choices, shown, trigger_mode="always_last", **_QUICK)

@@ -9,9 +9,9 @@ from kdpm2.cli import values
 from kdpm2.cli.asked import Asked, read
 from kdpm2.cli.loading import Model
 from kdpm2.cli.options import Refusal, as_arguments, flattened
+from kdpm2.zoo.built_in import BUILT_IN, DEFAULT, DIGITS
 
 OWN = "model's own"
-DIGITS = "digits"
 MOST_PICTURES = 100
 """That are drawn at once, or stand in a cell of a grid."""
 
@@ -39,8 +39,8 @@ WIDGETS = (
 """What has a place on the page, in its order. `others` holds the other options, as the command line writes them."""
 
 START: dict[str, Any] = {
-    "pipeline": DIGITS,
-    "labels": "0,1,2,3,4,5,6,7",
+    "pipeline": DEFAULT.name,
+    "labels": "",
     "prompt": "",
     "negative_prompt": "",
     "sampler": "ancestral",
@@ -54,11 +54,13 @@ START: dict[str, Any] = {
     "sigmas": OWN,
     "spacing": OWN,
     "discard_next_to_last_sigma": False,
-    "guidance_scale": 1.0,
+    "guidance_scale": None,
     "seed": 0,
-    "number": 8,
+    "number": 1,
     "others": "",
 }
+
+_AT_FIRST = 8  # pictures of a small model
 
 _OF_MODEL = ("eta", "s_churn", "s_noise", "discard_next_to_last_sigma", "restarts")
 """What the page says in full, and a model's configuration may say too."""
@@ -82,6 +84,16 @@ def own(model: Model) -> dict[str, Any]:
     """The values of settings that leave a model's configuration as it is."""
     said = {name: model.config.get(name) for name in _OF_MODEL}
     return _placed({name: START[name] if value is None else value for name, value in said.items()})
+
+
+def first(model: Model) -> dict[str, Any]:
+    """The values of settings with which the page begins to draw with a model."""
+    which = model.built_in
+    return own(model) | {
+        "labels": "" if which is None else ",".join(which.kinds[:_AT_FIRST]),
+        "guidance_scale": (1.0 if which is None else which.guidance_scale) if model.on_pixels else None,
+        "number": _AT_FIRST if model.on_pixels else 1,
+    }
 
 
 def _placed(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,13 +143,14 @@ def in_words(error: Any) -> WrongSettingError:
 def settings(said: Mapping[str, Any], model: Model) -> Settings:
     """What the values of `WIDGETS` say; `WrongSettingError` for what the command does not take."""
     without_effect = {name for name, has in has_effect(model, said["sampler"], said).items() if not has}
-    without_saying = _options(own(model)) | {"pipeline": DIGITS}
+    without_saying = _options(own(model)) | {"pipeline": DEFAULT.name}
     asked: dict[str, Any] = {}
     for name, value in _options({name: each for name, each in said.items() if name not in without_effect}).items():
         if name in ("number", "others") or value in (None, "", OWN):
             continue
         if name not in without_saying or value != without_saying[name]:
-            asked[name] = int(value) if isinstance(value, float) and value.is_integer() else value
+            option = "model" if name == "pipeline" and value in BUILT_IN else name
+            asked[option] = int(value) if isinstance(value, float) and value.is_integer() else value
     arguments = [f"{option}={value}" if value else option for option, value in as_arguments(asked)]
     number = count("pictures", said["number"])
     try:
@@ -155,7 +168,7 @@ def _options(said: Mapping[str, Any]) -> dict[str, Any]:
     return options | ({"restarts": said["restarts"] or values.NO_RESTARTS} if "restarts" in said else {})
 
 
-def of_command(words: Sequence[str], named: Callable[[str | None], Model]) -> tuple[dict[str, Any], dict[str, str]]:
+def of_command(words: Sequence[str], named: Callable[[str], Model]) -> tuple[dict[str, Any], dict[str, str]]:
     """What the page has to say for the words of a `kdpm2 sample` or `kdpm2 grid`, and the options of a grid alone.
 
     Args:
@@ -172,8 +185,9 @@ def of_command(words: Sequence[str], named: Callable[[str | None], Model]) -> tu
         asked = read([word for word in rest if word != "--annotate"])
     except Refusal as error:
         raise in_words(error) from error
-    said = START | own(named(asked.get("pipeline")))
-    said |= {"labels": "", "guidance_scale": None, "steps": 25}
+    # Before there were others, no command said that it means the digits.
+    name = str(asked.get("pipeline") or getattr(asked.pop("model", None), "value", DIGITS.name))
+    said = START | own(named(name)) | {"pipeline": name, "steps": 25}
     said["number"] = count("pictures", of_grid.pop("--number", of_grid.get("--seeds", "1")))
     others: Asked = {}
     for name, value in asked.items():

@@ -16,6 +16,7 @@ class BuiltIn(NamedTuple):
         kinds: Its labels in their order, as words or numbers.
         sheet: How many pictures of it make a sheet.
         together: How many are drawn in one batch.
+        guidance_scale: With which its pictures are drawn if nothing else is said.
     """
 
     name: str
@@ -23,6 +24,7 @@ class BuiltIn(NamedTuple):
     kinds: tuple[str, ...]
     sheet: int
     together: int
+    guidance_scale: float = 1.0
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -50,6 +52,9 @@ EMOJI = BuiltIn(
         "flag",
     ),
     sheet=60,
-    together=64,
+    together=60,
+    guidance_scale=2.0,
 )
-BUILT_IN = {each.name: each for each in (DIGITS, EMOJI)}
+BUILT_IN = {each.name: each for each in (EMOJI, DIGITS)}
+"""All of them. The first is the one that commands use if none is named."""
+DEFAULT = EMOJI
