@@ -69,10 +69,15 @@ def stop(page: Any) -> None:
     until(page, "#status", "Stopped after ")
 
 
-def small(page: Any) -> None:
-    """Settings that take little time."""
+def quick(page: Any) -> None:
+    """The quicker model, once the page has its settings."""
     choose(page, "Model", "digits")
     page.wait_for_function("document.querySelector('#set-labels textarea, #set-labels input').value.startsWith('0,1')")
+
+
+def small(page: Any) -> None:
+    """Settings that take little time."""
+    quick(page)
     set_number(page, "#set-steps", 4)
     set_number(page, "#set-number", 3)
     page.fill("#set-labels textarea, #set-labels input", "3,7,1")
@@ -167,6 +172,7 @@ def test_what_changes_on_the_way_is_shown_and_dropped_back(window: Any, tmp_path
 
 def test_long_work_is_stopped_and_the_page_goes_on(window: Any) -> None:
     page = window()
+    quick(page)
     set_number(page, "#set-steps", 100)
     set_number(page, "#set-number", 64)
     until(page, "#calls", "64 pictures, 199 network calls for each")
@@ -238,6 +244,7 @@ def test_a_pipeline_with_prompts(window: Any, text_to_image: Path, tmp_path: Pat
 
 def test_a_window_stops_each_of_its_own_works(window: Any) -> None:
     page = window()
+    quick(page)
     set_number(page, "#set-steps", 100)
     set_number(page, "#set-number", 100)
     set_number(page, "#set-guidance_scale", 3)  # it may take the machine minutes to get to the stop
@@ -259,6 +266,7 @@ def test_a_window_stops_each_of_its_own_works(window: Any) -> None:
 def test_two_windows_do_not_mix(window: Any) -> None:
     one, other = window(), window()
     small(one)
+    quick(other)
     before = levels(other)
     one.click("#draw")
     until(one, "#status", "3 pictures in ")
