@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import kdpm2
 from docs import style
-from docs.pictures import FIGURES, LABELS, SEEDS, _shown, draw, plot, rows
+from docs.pictures import FIGURES, GUIDANCE, LABELS, SEEDS, draw, noise, plot, rows, shown
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, spacing
 
 
@@ -54,27 +54,25 @@ def kept() -> None:
     rows("kept.png", pictures)
 
 
-def _digits(labels: list[int]) -> kdpm2.Denoiser:
-    return kdpm2.denoiser_of(kdpm2.zoo.digits(), labels=labels)
+def _emoji(labels: list[int]) -> kdpm2.Denoiser:
+    return kdpm2.denoiser_of(kdpm2.zoo.emoji(), labels=labels, guidance_scale=GUIDANCE)
 
 
 def inversion() -> None:
-    """Digits, their noise, the digits again, and the next digits from the same noise."""
-    threes, others = _digits(LABELS), _digits([*LABELS[1:], LABELS[0]])
-    sigmas = spacing.steps(threes.schedule, 20, sigma_curve="karras").sigmas
-    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
-    x = kdpm2.sample(threes, noise * sigmas[0], sigmas, eta=0)
-    back = kdpm2.invert(threes, x, sigmas)
-    pictures = {"digits": _shown(x), "their noise": _shown(back)}
-    pictures["again"] = _shown(kdpm2.sample(threes, back, sigmas[:-1], eta=0))
-    pictures["next label"] = _shown(kdpm2.sample(others, back, sigmas, eta=0))
+    """Emoji, their noise, the emoji again, and the next kinds from the same noise."""
+    ones, others = _emoji(LABELS), _emoji([*LABELS[1:], LABELS[0]])
+    sigmas = spacing.steps(ones.schedule, 20, sigma_curve="karras").sigmas
+    x = kdpm2.sample(ones, noise() * sigmas[0], sigmas, eta=0)
+    back = kdpm2.invert(ones, x, sigmas)
+    pictures = {"emoji": shown(x), "their noise": shown(back)}
+    pictures["again"] = shown(kdpm2.sample(ones, back, sigmas[:-1], eta=0))
+    pictures["next label"] = shown(kdpm2.sample(others, back, sigmas, eta=0))
     rows("inversion.png", pictures)
 
 
 def guidance() -> None:
     """The same noise without guidance, with a lot of it, and with that in its three forms."""
-    digits = kdpm2.zoo.digits()
-    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
+    emoji, start = kdpm2.zoo.emoji(), noise()
     forms: dict[str, dict[str, Any]] = {
         "scale 1": {},
         "scale 5": {"guidance_scale": 5.0},
@@ -84,9 +82,9 @@ def guidance() -> None:
     }
     pictures = {}
     for name, options in forms.items():
-        denoiser = kdpm2.denoiser_of(digits, labels=LABELS, **options)
+        denoiser = kdpm2.denoiser_of(emoji, labels=LABELS, **options)
         sigmas = spacing.steps(denoiser.schedule, 12, sigma_curve="karras").sigmas
-        pictures[name] = _shown(kdpm2.sample(denoiser, noise * sigmas[0], sigmas, eta=0))
+        pictures[name] = shown(kdpm2.sample(denoiser, start * sigmas[0], sigmas, eta=0))
     rows("guidance.png", pictures)
 
 
@@ -94,7 +92,7 @@ def named_curves() -> None:
     """The noise levels of twelve steps along curves that have a name alone."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     betas, flow = figure.subplots(1, 2)
-    trained = kdpm2.zoo.digits().scheduler.config
+    trained = kdpm2.zoo.emoji().scheduler.config
     as_flow = {"prediction_type": "flow_prediction", "flow_shift": 3.0}
     named = [{"sigma_curve": name} for name in ("kl_optimal", "laplace", "linear_quadratic", "bong_tangent")]
     for options, marker in zip([*named[:3], {"timestep_spacing": "beta57"}, named[3]], "os^vD", strict=True):
@@ -112,7 +110,7 @@ def named_curves() -> None:
 
 def round_trip() -> None:
     """Print how far digits are from themselves after the way to their noise and back."""
-    digits = _digits(LABELS)
+    digits = kdpm2.denoiser_of(kdpm2.zoo.digits(), labels=range(10))
     start = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
     fine = spacing.steps(digits.schedule, 40, sigma_curve="karras").sigmas
     x = kdpm2.sample(digits, start * fine[0], fine, eta=0)

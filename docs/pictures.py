@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation: digits from the built-in model, noise levels, and one step."""
+"""Make the pictures of the documentation: emoji from the built-in model, noise levels, and one step."""
 
 import itertools
 from pathlib import Path
@@ -14,32 +14,41 @@ from numpy.typing import NDArray
 import kdpm2
 from docs import style
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, noise_schedule, spacing, table
+from kdpm2.guidance import Guidance
+from kdpm2.zoo.pixels import outputs
 
 FIGURES = Path(__file__).parent / "figures"
-LABELS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+_SHOWN = ("face", "person", "animal", "plant", "fruit", "vehicle", "sky", "clothes", "heart", "flag")
+LABELS = [kdpm2.zoo.KINDS.index(kind) for kind in _SHOWN]
 SEEDS = list(range(10))
+GUIDANCE = 2.0
 Images = NDArray[np.float32]
 
 
 def draw(cls: Any, steps: int, labels: list[int], seeds: list[int], **options: Any) -> Images:
-    """Digits (n, 8, 8) in [0, 1], one a seed."""
-    pipe = kdpm2.zoo.digits()
+    """Emoji (n, 24, 24, 3) in [0, 1], one a seed."""
+    pipe = kdpm2.zoo.emoji()
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = cls.from_config(pipe.scheduler.config, **options)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images: Images = pipe(labels, num_inference_steps=steps, generator=generators, output_type="np").images
-    return images[..., 0]
+    images: Images = pipe(labels, None, steps, GUIDANCE, generators, output_type="np").images
+    return images
+
+
+def noise() -> torch.Tensor:
+    """White noise, one a seed."""
+    return torch.cat([torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
 
 
 def rows(name: str, rows: dict[str, Images], columns: list[str] | None = None, title: str = "") -> None:
-    """Write a picture of labelled rows of digits."""
+    """Write a picture of labelled rows of emoji."""
     count = len(next(iter(rows.values())))
     height = 0.86 * len(rows) + (0.35 if columns else 0) + (0.35 if title else 0)
     figure = Figure(figsize=(2.6 + 0.82 * count, height), layout="constrained")
     grid = np.atleast_2d(figure.subplots(len(rows), count))
     for (label, images), axes in zip(rows.items(), grid, strict=True):
         for axis, image in zip(axes, images, strict=True):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="bicubic")
+            axis.imshow(image, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.grid(False)
         axes[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=18)
@@ -51,28 +60,28 @@ def rows(name: str, rows: dict[str, Images], columns: list[str] | None = None, t
 
 
 def steps() -> None:
-    """From noise to digits: what the sampler holds at some of its stages, each scaled to be seen."""
-    pipe = kdpm2.zoo.digits()
+    """From noise to emoji: what the sampler holds at some of its stages, each scaled to be seen."""
+    pipe = kdpm2.zoo.emoji()
     scheduler: Any = KDPM2AncestralDiscreteScheduler.from_config(pipe.scheduler.config, discard_next_to_last_sigma=True)
     scheduler.set_timesteps(8)
-    noise = torch.cat([torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in SEEDS])
-    x, labels = noise * scheduler.init_noise_sigma, torch.tensor(LABELS)
+    x, labels = noise() * scheduler.init_noise_sigma, torch.tensor(LABELS)
     scheduler.seed(SEEDS)
-    pictures = {"noise": _shown(x)}
+    pictures = {"noise": shown(x)}
     for stage, t in enumerate(scheduler.timesteps):
         with torch.no_grad():
-            output = pipe.unet(scheduler.scale_model_input(x, t), t, labels).sample
+            scaled = scheduler.scale_model_input(x, t)
+            output = outputs(pipe.unet, scaled, t.expand(len(x)), labels, Guidance(GUIDANCE)).followed
         x = scheduler.step(output, t, x).prev_sample
         calls = stage + 1
         if calls in (5, 9, 11, 13, len(scheduler.timesteps)):
-            pictures[f"{calls} calls"] = _shown(x)
+            pictures[f"{calls} calls"] = shown(x)
     rows("steps.png", pictures)
 
 
-def _shown(x: torch.Tensor) -> Images:
+def shown(x: torch.Tensor) -> Images:
     """Pictures in [0, 1] of samples of any noise level."""
-    scaled = x[:, 0] / x.std(dim=(1, 2, 3), keepdim=True)[:, 0].clamp(min=0.75) * 0.75
-    return (scaled / 2 + 0.5).clamp(0, 1).numpy()
+    scaled = x / x.std(dim=(1, 2, 3), keepdim=True).clamp(min=0.75) * 0.75
+    return (scaled / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
 def eta() -> None:
@@ -90,7 +99,7 @@ def brownian() -> None:
         f"{noise}, {label}": np.concatenate(
             [draw(KDPM2AncestralDiscreteScheduler, n, [label], [7], noise=noise) for n in counts]
         )
-        for label in (3, 5)
+        for label in (LABELS[0], LABELS[-2])
         for noise in ("gaussian", "brownian")
     }
     rows("brownian.png", pictures, [str(n) for n in counts], title="steps")
@@ -126,7 +135,7 @@ def sigmas() -> None:
     """The noise levels of twelve steps, by spacing and by curve."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     spacings, curves = figure.subplots(1, 2, sharey=True)
-    trained = kdpm2.zoo.digits().scheduler.config
+    trained = kdpm2.zoo.emoji().scheduler.config
     for name, marker in zip(("linspace", "leading", "trailing", "simple", "sgm_uniform"), "os^Dv", strict=True):
         plot(spacings, name, marker, trained, use_karras_sigmas=False, timestep_spacing=name)
     for name, marker in zip(("karras", "exponential", "beta", "polyexponential"), "os^D", strict=True):
@@ -205,8 +214,8 @@ def main() -> None:
     """Write every picture."""
     FIGURES.mkdir(exist_ok=True)
     with style.styled():
-        digits = (steps, eta, brownian, churn, next_to_last_sigma, fewer_steps)
-        for picture in (*digits, sigmas, one_step, batching_latency):
+        emoji = (steps, eta, brownian, churn, next_to_last_sigma, fewer_steps)
+        for picture in (*emoji, sigmas, one_step, batching_latency):
             picture()
             print(picture.__name__, flush=True)
 

@@ -70,7 +70,7 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
     """
     options = {name: asked[name] for name in scheduler_options() if name in asked}
     pipeline, seed, dtype = asked.get("pipeline"), asked["seed"], asked.get("dtype")
-    which = _built_in(asked)
+    which = built_in_of(asked)
     count = number or (1 if which is None else which.sheet)
     if seed + count - 1 > LARGEST_SEED:
         refuse("--seed", f"must be at most {LARGEST_SEED} for the last of {count} images, got {seed} for the first")
@@ -80,7 +80,7 @@ def planned(asked: Asked, number: int | None = None, described: Callable[[str, s
     if which is not None:
         model = built_in(which)
         labels = checked_labels(labels or values.Labels(range(len(which.kinds))), model)
-        asked = _guided(asked, which)
+        asked = guided_as(which, asked)
     own = own_levels(asked.get("steps"), asked.get("at_sigmas"), asked.get("at_timesteps"), options)
     spaced: dict[str, Any] = own or {"num_inference_steps": asked.get("steps") or _DEFAULT_STEPS}
     changed = changes(options)
@@ -116,7 +116,7 @@ def _as_written(called: Mapping[str, Any], spaced: Mapping[str, Any]) -> dict[st
     return {name: flattened(value) if isinstance(value, values.Numbers) else value for name, value in own.items()}
 
 
-def _built_in(asked: Asked) -> BuiltIn | None:
+def built_in_of(asked: Mapping[str, Any]) -> BuiltIn | None:
     """The built-in model that is asked for; None for a pipeline."""
     if "pipeline" in asked:
         if "model" in asked:
@@ -125,14 +125,14 @@ def _built_in(asked: Asked) -> BuiltIn | None:
     return BUILT_IN[asked["model"].value] if "model" in asked else DEFAULT
 
 
-def _guided(asked: Asked, which: BuiltIn) -> Asked:
-    """What is asked for with the built-in model's own guidance, if there is to be guidance and no scale is named.
+def guided_as(which: BuiltIn, asked: Mapping[str, Any]) -> Asked:
+    """What is asked for, with the built-in model's own guidance if there is to be some and no scale is named.
 
     CFG++ has scales of another size.
     """
     if which.guidance_scale == 1 or asked.get("guidance_plus_plus"):
-        return asked
-    return {"guidance_scale": which.guidance_scale} | asked
+        return dict(asked)
+    return {"guidance_scale": which.guidance_scale, **asked}
 
 
 def checked_labels(labels: values.Labels, model: Model) -> values.Labels:

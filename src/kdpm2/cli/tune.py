@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from kdpm2.cli import values
+from kdpm2.cli.asked import Models
 from kdpm2.cli.grouped import option
 from kdpm2.cli.guiding import check_guided, takes_guidance_options
-from kdpm2.cli.loading import DTYPES, built_in, describe, device_of, dtype_of, load
+from kdpm2.cli.loading import DTYPES, Model, built_in, describe, device_of, dtype_of, load
 from kdpm2.cli.options import HOW, OUTPUT, PLAIN, SPEED, WHAT, refuse, refused_by
 from kdpm2.cli.output import check, printable, written
-from kdpm2.cli.plan import check_accepted, checked_labels
-from kdpm2.zoo.built_in import DIGITS
+from kdpm2.cli.plan import built_in_of, check_accepted, checked_labels, guided_as
+from kdpm2.zoo.built_in import BUILT_IN, DEFAULT
 
 _MOST_STEPS = 1000
 _MOST_SAMPLES = 10_000
@@ -26,10 +27,14 @@ _MOST_CALLS = 10**9
 @takes_guidance_options
 def tune(
     labels: Annotated[
-        values.Labels | None, option("A,B,..", WHAT, "Classes in turn, as in 3,1,any [0,1,..,9]", parser=values.labels)
+        values.Labels | None,
+        option("A,B,..", WHAT, "Kinds in turn, as in face,any or 3,1 [every]", parser=values.labels),
+    ] = None,
+    model: Annotated[
+        Models | None, option("NAME", WHAT, f"A built-in model: {', '.join(BUILT_IN)} [{DEFAULT.name}]")
     ] = None,
     pipeline: Annotated[
-        str | None, option("NAME", WHAT, "A diffusers pipeline, folder or hub id, not the digits")
+        str | None, option("NAME", WHAT, "A diffusers pipeline, folder or hub id, in its place")
     ] = None,
     prompt: Annotated[str | None, option("TEXT", WHAT, "What a text-to-image pipeline draws")] = None,
     negative_prompt: Annotated[str | None, option("TEXT", WHAT, "What a text-to-image pipeline must not draw")] = None,
@@ -68,24 +73,31 @@ def tune(
     check("--output", output, [".json"], force)
     if dtype is not None and dtype not in DTYPES:
         refuse("--dtype", f"must be one of {', '.join(DTYPES)}, got {values.short(dtype)}")
-    model = built_in(DIGITS) if pipeline is None else describe("--pipeline", pipeline)
-    if labels is None and pipeline is None:
-        labels = values.Labels(range((model.classes or 1) - 1))
-    if labels is not None and model.classes is not None:
-        labels = checked_labels(labels, model)
+    named: dict[str, Any] = {
+        name: value for name, value in {"model": model, "pipeline": pipeline}.items() if value is not None
+    }
+    which = built_in_of(named)
+    if which is None:
+        known = describe("--pipeline", str(pipeline))
+    else:
+        known, named["model"] = built_in(which), which.name
+        labels = labels or values.Labels(range(len(which.kinds)))
+        guidance = guided_as(which, guidance)
+    if labels is not None and known.classes is not None:
+        labels = checked_labels(labels, known)
     called: dict[str, Any] = {"prompt": prompt, "negative_prompt": negative_prompt}
     called = {name: value for name, value in called.items() if value is not None}
     check_guided(guidance)
-    check_accepted(model, labels, called | {name: guidance[name] for name in ("guidance_scale",) if name in guidance})
+    check_accepted(known, labels, called | {name: guidance[name] for name in ("guidance_scale",) if name in guidance})
     torch_device, torch_dtype = device_of(device), dtype_of(dtype)
 
     from kdpm2 import KDPM2AncestralDiscreteScheduler, denoiser_of
     from kdpm2 import tune as found
 
     scheduler_of: Any = KDPM2AncestralDiscreteScheduler.from_config
-    pipe = load("--pipeline", model, torch_dtype, scheduler_of).to(torch_device)
+    pipe = load("--pipeline", known, torch_dtype, scheduler_of).to(torch_device)
     try:
-        denoiser = denoiser_of(pipe, labels=_in_turn(labels, samples, model.classes), **called, **guidance)
+        denoiser = denoiser_of(pipe, labels=_in_turn(labels, samples, known), **called, **guidance)
         size = pipe.unet.config.sample_size
         sides = size if isinstance(size, (list, tuple)) else (size, size)
         tuned = found(
@@ -107,7 +119,8 @@ def tune(
     with written("--output", output, force) as unfinished:
         scheduler.to_json_file(unfinished)
     typer.echo(str(tuned))
-    typer.echo(f"kdpm2 sample --steps {steps} --eta {eta:g} {_as_options(tuned.options)}")
+    words = [f"--{name} {shlex.quote(value)}" for name, value in named.items()]
+    typer.echo(f"kdpm2 sample {' '.join(words)} --steps {steps} --eta {eta:g} {_as_options(tuned.options)}")
     typer.echo(printable(str(output)))
 
 
@@ -123,9 +136,9 @@ def _as_options(options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def _in_turn(labels: values.Labels | None, count: int, classes: int | None) -> list[int] | None:
+def _in_turn(labels: values.Labels | None, count: int, model: Model) -> list[int] | None:
     """A class for each sample."""
-    if labels is None or classes is None:
+    if labels is None or model.classes is None:
         return None
-    numbers = [classes - 1 if label == values.ANY else int(label) for label in labels]
+    numbers = [model.class_of(label) for label in labels]
     return [numbers[i % len(numbers)] for i in range(count)]
