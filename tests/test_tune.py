@@ -272,7 +272,8 @@ def test_untuned_levels_are_those_of_the_options_that_ask_for_them() -> None:
 
 
 def command(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(cli.app, ["tune", *arguments])
+    model = [] if "--pipeline" in arguments else ["--model", "digits"]  # the quicker one
+    return CliRunner(env={"COLUMNS": "300", "NO_COLOR": "1"}).invoke(cli.app, ["tune", *model, *arguments])
 
 
 def test_the_command_writes_a_configuration(tmp_path: Path) -> None:
