@@ -13,7 +13,7 @@ CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,curves curves_by_name nois
 GPU_PYTHON := 3.12
 GPU_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint soak mutate train bench batching gpu-wheels pictures docs
+.PHONY: sample test test-all test-oldest test-core $(CORE) test-matrix lint soak mutate train train-digits train-emoji bench batching gpu-wheels pictures docs
 
 sample: .venv/installed
 	$(BIN)/kdpm2 sample --output samples.png --force
@@ -63,9 +63,17 @@ mutate: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutate]'
 	$(BIN)/python tests/mutation/run.py
 
-train: .venv/installed
+train: train-digits train-emoji
+
+train-digits: .venv/installed
 	$(BIN)/python training/train.py
 	$(BIN)/python training/evaluate.py
+
+# Up to 100 minutes on two cores; a run that was stopped goes on.
+train-emoji: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train-emoji]'
+	$(BIN)/python -m training.emoji.train
+	$(BIN)/python -m training.emoji.evaluate
 
 # A few minutes on a machine that does nothing else.
 bench: .venv/installed

@@ -11,14 +11,8 @@ from PIL import Image
 FIGURES = Path(__file__).parent / "figures"
 GRIDS = {
     "choosing_grid.png": [
-        "--x",
-        "eta=0,0.3,0.6,1",
-        "--y",
-        "steps=4,6,10",
-        "--labels",
-        "face,vehicle,heart,flag",
-        "--sigmas",
-        "plain",
+        *["--x", "eta=0,0.3,0.6,1", "--y", "steps=4,6,10"],
+        *["--labels", "face,vehicle,heart,flag", "--sigmas", "plain"],
     ],
     "choosing_levels.png": [
         *["--x", "sigmas=plain,karras,exponential,beta", "--y", "discard_next_to_last_sigma=false,true"],

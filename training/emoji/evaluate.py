@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
+from kdpm2.zoo.built_in import EMOJI
 from kdpm2.zoo.cells import CellUNet
 from kdpm2.zoo.pixels import PixelPipeline
 from training.emoji.batches import hsv, rgb
-from training.emoji.pictures import KINDS, SIZE, Pictures, pictures
+from training.emoji.pictures import FOLDER, KINDS, SIZE, Pictures, pictures
 from training.emoji.progress import scheduler
 from training.emoji.reader import Reader
 from training.evaluate import frechet_distance
@@ -69,8 +70,10 @@ def nearest(samples: Floats, known: NDArray[np.float32]) -> tuple[NDArray[np.int
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Option(help="Folder with the pictures; the sheet of neighbours goes there.")],
-    weights: Annotated[Path, typer.Option(help="Folder of the weights and configurations.")],
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the pictures, and of the sheet of neighbours.")
+    ] = FOLDER,
+    weights: Annotated[Path, typer.Option(help="Folder of the weights and configurations.")] = EMOJI.folder,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="1 is the model as it is.")] = 2.0,
     number: Annotated[int, typer.Option(help="Samples.")] = 600,

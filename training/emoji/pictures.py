@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 SIZE = 24
+FOLDER = Path(__file__).parent / "run"
+"""Where `make train-emoji` keeps what is no part of the package."""
 NOTO = "fonts-noto-color-emoji"
 FLUENT = "@iconify-json/fluent-emoji-flat@1.2.6"
 LIST = "unicode-data"

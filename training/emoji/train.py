@@ -13,8 +13,9 @@ import torch
 import typer
 from tqdm import tqdm
 
+from kdpm2.zoo.built_in import EMOJI
 from training.emoji.batches import Batches
-from training.emoji.pictures import pictures
+from training.emoji.pictures import FOLDER, pictures
 from training.emoji.progress import scheduler, show
 from training.emoji.run import Run
 
@@ -22,8 +23,8 @@ _SECONDS_BETWEEN_CHECKPOINTS = 120
 
 
 def train(
-    folder: Annotated[Path, typer.Option(help="Folder for the pictures, checkpoints and samples.")],
-    output: Annotated[Path | None, typer.Option(help="Folder for the weights and configurations.")] = None,
+    folder: Annotated[Path, typer.Option(help="Folder for the pictures, checkpoints and samples.")] = FOLDER,
+    output: Annotated[Path, typer.Option(help="Folder for the weights and configurations.")] = EMOJI.folder,
     seed: Annotated[int, typer.Option(help="Seed of the weights, the batches and the noise.")] = 0,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 6000,
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 64,
@@ -53,10 +54,9 @@ def train(
                 loss=f"{sum(recent) / len(recent):.4f}", core_minutes=f"{run.cpu_seconds / 60:.1f}", refresh=False
             )
             progress.update()
-    if output is not None:
-        run.average.half().save_pretrained(output / "unet")
-        # Of diffusers' class: a configuration of nothing but what the network asks for fits every class.
-        scheduler(diffusers.KDPM2AncestralDiscreteScheduler).save_pretrained(output / "scheduler")
+    run.average.half().save_pretrained(output / "unet")
+    # Of diffusers' class: a configuration of nothing but what the network asks for fits every class.
+    scheduler(diffusers.KDPM2AncestralDiscreteScheduler).save_pretrained(output / "scheduler")
 
 
 def _save(run: Run, checkpoint: Path) -> None:
