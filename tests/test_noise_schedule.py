@@ -209,6 +209,13 @@ def test_the_ranges_of_the_families() -> None:
     assert (flow.sigma_min, flow.sigma_max) == (0, 1)
 
 
+def test_what_loops_do_with_samples_of_the_families() -> None:
+    families = [noise_schedule.discrete(), noise_schedule.RectifiedFlow(), noise_schedule.EDM()]
+    families.append(noise_schedule.SigmaConditioned())
+    assert [each.starts_with_data for each in families] == [False, False, True, False]  # diffusers' init_noise_sigma
+    assert [each.stepped_unscaled for each in families] == [True, False, False, False]
+
+
 def test_only_betas_are_trained_on_whole_timesteps_alone() -> None:
     schedules = [noise_schedule.discrete(), noise_schedule.discrete(continuous=True), noise_schedule.RectifiedFlow()]
     whole = [each.whole_timesteps for each in [*schedules, noise_schedule.EDM()]]

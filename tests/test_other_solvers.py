@@ -4,6 +4,7 @@ As all tests of the core, without torch.
 """
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from kdpm2 import noise_schedule, spacing, table
 from kdpm2.asked_for import asked_for
+from kdpm2.kept import keeping_estimates
 from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.sample_space import variance_preserving
 from tests.closed_form import variance_after
@@ -95,9 +97,10 @@ def test_a_row_from_the_clean_sample() -> None:
         assert other.anchor * anchor == row.anchor * anchor
 
 
-def test_samples_that_are_held_scaled() -> None:
+@pytest.mark.parametrize("levels", [LEVELS, LEVELS[:-1]])
+def test_samples_that_are_held_scaled(levels: list[float]) -> None:
     """Stage after stage the sample over the root of 1 + sigma²: of one run, held in the other way."""
-    made = table.dpm2(BETAS, spacing.given(BETAS, LEVELS), "v_prediction", 0.7, churn=table.Churn(0.4))
+    made = table.dpm2(BETAS, spacing.given(BETAS, levels), "v_prediction", 0.7, churn=table.Churn(0.4))
     other = variance_preserving(made)
     assert (other.start, other.initial_noise, other.initial_scale) == (1, 0, 1)
     random = np.random.default_rng(0)
@@ -116,7 +119,7 @@ def test_samples_that_are_held_scaled() -> None:
         np.testing.assert_allclose(*for_clean, atol=1e-12)
         x = row.x * x + row.model * output + row.anchor * anchor + row.noise * noise
         held = scaled.x * held + scaled.model * output + scaled.anchor * held_anchor + scaled.noise * noise
-        level = np.append(made.stage_sigmas, 0.0)[stage + 1]
+        level = np.append(made.stage_sigmas, levels[-1])[stage + 1]
         np.testing.assert_allclose(held, x / np.hypot(1, level), atol=1e-12)
     entered, plain = other.row(1, anchored=False), made.row(1, anchored=False)
     roots = [np.hypot(1, level) for level in made.stage_sigmas[1:3]]
@@ -146,9 +149,36 @@ def test_a_table_that_is_given_is_taken_as_it_is() -> None:
     assert asked_for(BETAS, made, "epsilon") is made
     assert asked_for(BETAS, made, "epsilon", 1, 1.0, table.Churn()) is made
     others: list[dict[str, Any]] = [{"eta": 0.5}, {"s_noise": 0.5}, {"eta": 0.5, "s_noise": 0.5}, {"eta": [1, 1]}]
+    others += [{"eta": 2.0, "s_noise": 2.0}]
     for options in [*others, {"eta": 2.0}, {"churn": table.Churn(1.0)}]:
         with pytest.raises(ValueError, match="eta and s_noise must be 1, and s_churn 0, with a table"):
             asked_for(BETAS, made, "epsilon", **options)
+
+
+def test_a_table_says_itself_whether_it_keeps_estimates() -> None:
+    steps = spacing.given(BETAS, LEVELS)
+    plain = table.dpm2(BETAS, steps, "epsilon")
+    assert not plain.keeps_estimate
+    kept = keeping_estimates(plain, steps)
+    assert kept.keeps_estimate
+    assert asked_for(BETAS, kept, "epsilon", keep_estimate=True) is kept
+    with pytest.raises(ValueError, match="keep_estimate must be False with a table"):
+        asked_for(BETAS, plain, "epsilon", keep_estimate=True)
+
+
+def test_what_a_stage_reads_and_keeps_for_the_next() -> None:
+    steps = spacing.given(BETAS, [*LEVELS[:3], 0.0])
+    plain = table.dpm2(BETAS, steps, "epsilon")
+    # Two steps of two stages, and one that goes to 0. A step's second stage needs the sample that its first had.
+    assert plain.reads_midpoint.tolist() == [False, True, False, True, False]
+    assert plain.keeps_anchor == [True, False, True, False, False]
+    kept = keeping_estimates(plain, steps)
+    # A midpoint's sample is read twice in a row, and the estimate that was made at the first is needed at the second.
+    assert kept.reads_midpoint.tolist() == [False, True, True, False]
+    assert kept.keeps_anchor == [True, True, False, False]
+    assert heun(BETAS, steps, "epsilon").keeps_anchor == plain.keeps_anchor
+    # Another solver's anchor counts within its step alone.
+    assert replace(kept, keeps_estimate=False).keeps_anchor == [True, False, False, False]
 
 
 def test_sigmas_that_are_given_are_ancestral_if_nothing_is_said() -> None:
@@ -162,9 +192,9 @@ def test_sigmas_that_are_given_are_ancestral_if_nothing_is_said() -> None:
 
 
 def test_fresh_noise_where_sigmas_rise_brings_a_warning_at_the_callers_line() -> None:
-    def door() -> table.StageTable:
-        return asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], "epsilon", eta=0.5)
-
+    # A door of the package is in a file of its own.
+    call = "lambda: asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], 'epsilon', eta=0.5)"
+    door = eval(compile(call, "door.py", "eval"), globals())
     with pytest.warns(UserWarning, match=r"sigmas rise, and no noise is added where they do: eta=0.5") as told:
         made = door()
     assert told[0].filename == __file__
@@ -178,6 +208,8 @@ def test_levels_of_ones_own() -> None:
     np.testing.assert_allclose(given.timesteps, BETAS.timestep([2.0, 5.0]))
     with pytest.raises(ValueError, match=r"sigmas must not rise unless eta is 0, got \[2.0, 5.0, 1.0\]"):
         spacing.given(BETAS, [2.0, 5.0, 1.0])
+    with pytest.raises(ValueError, match=r"sigmas must not rise unless eta is 0, got \[0.5, 0.6, 0.0\]"):
+        spacing.given(BETAS, [0.5, 0.6, 0.0])
     assert spacing.given(BETAS, [2.0, 2.0, 0.0]).sigmas.tolist() == [2, 2, 0]
     assert spacing.given(FLOW, [1.0, 1e-18]).sigmas.tolist() == [1, 1e-18]
     assert not len(spacing.given(BETAS, [2.0]).timesteps)

@@ -83,7 +83,7 @@ def main() -> None:
         for worker, copy in enumerate(copies):
             prepare(copy, worker, len(copies), options.modules)
         finish(start(copies[0], "cosmic-ray", "baseline", CONFIG))
-        for process in [start(copy, "cosmic-ray", "exec", CONFIG, SESSION) for copy in copies]:
+        for process in [start(copy, "python", "-m", "tests.mutation.worker", CONFIG, SESSION) for copy in copies]:
             finish(process)
         tested = [pair for copy in copies for pair in results(copy)]
 
