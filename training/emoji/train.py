@@ -26,7 +26,7 @@ def train(
     folder: Annotated[Path, typer.Option(help="Folder for the pictures, checkpoints and samples.")] = FOLDER,
     output: Annotated[Path, typer.Option(help="Folder for the weights and configurations.")] = EMOJI.folder,
     seed: Annotated[int, typer.Option(help="Seed of the weights, the batches and the noise.")] = 0,
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 6000,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
     batch: Annotated[int, typer.Option(help="Pictures a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
     every: Annotated[int, typer.Option(help="Steps between two sheets of samples.")] = 500,
