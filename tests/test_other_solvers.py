@@ -172,6 +172,7 @@ def test_what_a_stage_reads_and_keeps_for_the_next() -> None:
     # Two steps of two stages, and one that goes to 0. A step's second stage needs the sample that its first had.
     assert plain.reads_midpoint.tolist() == [False, True, False, True, False]
     assert plain.keeps_anchor == [True, False, True, False, False]
+    assert plain.adds_noise.tolist() == [False, True, False, True, False]
     kept = keeping_estimates(plain, steps)
     # A midpoint's sample is read twice in a row, and the estimate that was made at the first is needed at the second.
     assert kept.reads_midpoint.tolist() == [False, True, True, False]
@@ -193,7 +194,7 @@ def test_sigmas_that_are_given_are_ancestral_if_nothing_is_said() -> None:
 
 def test_fresh_noise_where_sigmas_rise_brings_a_warning_at_the_callers_line() -> None:
     # A door of the package is in a file of its own.
-    call = "lambda: asked_for(BETAS, [2.0, 5.0, 1.0, 0.0], 'epsilon', eta=0.5)"
+    call = "lambda: asked_for(BETAS, [2.0, 2.5, 1.0, 0.0], 'epsilon', eta=0.5)"
     door = eval(compile(call, "door.py", "eval"), globals())
     with pytest.warns(UserWarning, match=r"sigmas rise, and no noise is added where they do: eta=0.5") as told:
         made = door()

@@ -263,6 +263,13 @@ def test_sigmas_or_timesteps_of_ones_own() -> None:
         spacing.custom(SCHEDULE, [2.0, 1.0], [500])
 
 
+def test_a_run_goes_upwards_unless_its_timesteps_are_the_callers() -> None:
+    for own in (spacing.custom(SCHEDULE, [9.0, 1.0]), spacing.custom(SCHEDULE, timesteps=[700, 100])):
+        assert spacing.inverted(SCHEDULE, own).sigmas.tolist() == own.sigmas[-2::-1].tolist()
+    with pytest.raises(ValueError, match="timesteps must be None with sigmas of one's own in a run that is inverted"):
+        spacing.inverted(SCHEDULE, spacing.custom(SCHEDULE, [9.0, 1.0], [700, 100]))
+
+
 def test_timesteps_beside_sigmas_are_what_the_network_is_told() -> None:
     sigmas, told = [10.0, 3.0, 1.0], [900.0, 500.0, 20.0]
     steps = spacing.custom(SCHEDULE, [*sigmas, 0.0], told)
