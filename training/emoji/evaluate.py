@@ -70,9 +70,7 @@ def nearest(samples: Floats, known: NDArray[np.float32]) -> tuple[NDArray[np.int
 
 
 def evaluate(
-    folder: Annotated[
-        Path, typer.Option(help="Folder of the pictures, and of the sheet of neighbours.")
-    ] = FOLDER,
+    folder: Annotated[Path, typer.Option(help="Folder of the pictures, and of the sheet of neighbours.")] = FOLDER,
     weights: Annotated[Path, typer.Option(help="Folder of the weights and configurations.")] = EMOJI.folder,
     steps: Annotated[int, typer.Option(help="Sampling steps.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="1 is the model as it is.")] = 2.0,

@@ -37,7 +37,18 @@ def show(run: Run, folder: Path) -> None:
         place = column * (side + _GAP), row * (side + _GAP)
         sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), place)
     sheet.save(folder / f"samples-{run.step:05}.png")
+    _on_the_way(folder).save(folder / "progress.png")
     _curve(run.losses).savefig(folder / "curve.png", dpi=100)
+
+
+def _on_the_way(folder: Path) -> Image.Image:
+    """The first rows of all sheets up to now: the same seeds, from step to step."""
+    height = SIZE * _ENLARGED + _GAP
+    rows = [Image.open(path) for path in sorted(folder.glob("samples-*.png"))]
+    together = Image.new("RGB", (rows[0].width, height * len(rows)), "white")
+    for number, row in enumerate(rows):
+        together.paste(row.crop((0, 0, row.width, height)), (0, number * height))
+    return together
 
 
 def _curve(losses: list[float]) -> Figure:
