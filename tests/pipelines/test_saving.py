@@ -114,8 +114,9 @@ def test_the_configuration_of_another_scheduler_gives_the_same_run(name: str, ot
     assert back == {name: public(theirs.config)[name] for name in back}
 
 
-def test_the_digits_pipeline_is_loaded_by_its_class(tmp_path: Path) -> None:
-    before = kdpm2.zoo.digits()
+@pytest.mark.parametrize("model", ["digits", "emoji"])
+def test_a_built_in_pipeline_is_loaded_by_its_class(model: str, tmp_path: Path) -> None:
+    before = getattr(kdpm2.zoo, model)()
     before.save_pretrained(tmp_path)
     after = kdpm2.zoo.PixelPipeline.from_pretrained(tmp_path)
     assert public(after.scheduler.config) == public(before.scheduler.config)

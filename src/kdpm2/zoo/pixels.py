@@ -18,17 +18,23 @@ from kdpm2.guidance import Guidance, Interval
 from kdpm2.noise import Generators, gaussian
 from kdpm2.schedulers import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler
 from kdpm2.update import renoised
+from kdpm2.zoo.cells import CellUNet
 
 
 class PixelPipeline(DiffusionPipeline):
-    """Images from a `UNet2DModel` and one of kdpm2's schedulers.
+    """Images from a network on pixels and one of kdpm2's schedulers.
 
     Args:
-        unet: Trained on pixels in [-1, 1]. If it takes class labels, the last of them stands for "no label".
+        unet: A `UNet2DModel`, or a network called as one, trained on pixels in [-1, 1]. If it takes class labels, the
+            last of them stands for "no label".
         scheduler: An ancestral or a discrete KDPM2 scheduler, configured for the network.
     """
 
-    def __init__(self, unet: UNet2DModel, scheduler: KDPM2AncestralDiscreteScheduler | KDPM2DiscreteScheduler) -> None:
+    def __init__(
+        self,
+        unet: UNet2DModel | CellUNet,
+        scheduler: KDPM2AncestralDiscreteScheduler | KDPM2DiscreteScheduler,
+    ) -> None:
         if not isinstance(scheduler, (KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler)):
             raise TypeError(f"scheduler must be one of kdpm2's, got {_check.shown(scheduler)}")
         if not callable(unet) or not hasattr(unet, "config"):
