@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import kdpm2
 from docs import style
-from docs.pictures import FIGURES, GUIDANCE, LABELS, SEEDS, draw, noise, plot, rows, shown
+from docs.pictures import FIGURES, LABELS, SEEDS, draw, noise, plot, rows, shown
 from kdpm2 import KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, spacing
 
 
@@ -55,7 +55,7 @@ def kept() -> None:
 
 
 def _emoji(labels: list[int]) -> kdpm2.Denoiser:
-    return kdpm2.denoiser_of(kdpm2.zoo.emoji(), labels=labels, guidance_scale=GUIDANCE)
+    return kdpm2.denoiser_of(kdpm2.zoo.emoji(), labels=labels)
 
 
 def inversion() -> None:

@@ -96,7 +96,7 @@ def brownian() -> None:
     """One seed in more and more steps, with noise of its own each time and with one path."""
     counts = [5, 10, 20, 40, 80, 160]
     pictures = {
-        f"{noise}, {label}": np.concatenate(
+        f"{kdpm2.zoo.KINDS[label]}, {noise}": np.concatenate(
             [draw(KDPM2AncestralDiscreteScheduler, n, [label], [7], noise=noise) for n in counts]
         )
         for label in (LABELS[0], LABELS[-2])
