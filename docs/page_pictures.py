@@ -16,7 +16,7 @@ GRIDS = {
     ],
     "choosing_levels.png": [
         *["--x", "sigmas=plain,karras,exponential,beta", "--y", "discard_next_to_last_sigma=false,true"],
-        *["--steps", "5", "--eta", "0.5"],
+        *["--steps", "5", "--eta", "0.5", "--labels", "face,person,plant,heart"],
     ],
 }
 

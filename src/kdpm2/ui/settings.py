@@ -60,8 +60,6 @@ START: dict[str, Any] = {
     "others": "",
 }
 
-_AT_FIRST = 8  # pictures of a small model
-
 _OF_MODEL = ("eta", "s_churn", "s_noise", "discard_next_to_last_sigma", "restarts")
 """What the page says in full, and a model's configuration may say too."""
 
@@ -90,9 +88,9 @@ def first(model: Model) -> dict[str, Any]:
     """The values of settings with which the page begins to draw with a model."""
     which = model.built_in
     return own(model) | {
-        "labels": "" if which is None else ",".join(which.kinds[:_AT_FIRST]),
+        "labels": "" if which is None else ",".join(which.first),
         "guidance_scale": (1.0 if which is None else which.guidance_scale) if model.on_pixels else None,
-        "number": _AT_FIRST if model.on_pixels else 1,
+        "number": 8 if model.on_pixels else 1,
     }
 
 

@@ -14,6 +14,7 @@ class BuiltIn(NamedTuple):
         name: That of the function of `kdpm2.zoo` which loads it.
         folder: Where its weights and configurations are.
         kinds: Its labels in their order, as words or numbers.
+        first: Of these, some to begin with.
         sheet: How many pictures of it make a sheet.
         together: How many are drawn in one batch.
         guidance_scale: With which its pictures are drawn if nothing else is said.
@@ -22,6 +23,7 @@ class BuiltIn(NamedTuple):
     name: str
     folder: Path
     kinds: tuple[str, ...]
+    first: tuple[str, ...]
     sheet: int
     together: int
     guidance_scale: float = 1.0
@@ -33,7 +35,7 @@ class BuiltIn(NamedTuple):
         return held
 
 
-DIGITS = BuiltIn("digits", _WEIGHTS, tuple("0123456789"), sheet=100, together=200)
+DIGITS = BuiltIn("digits", _WEIGHTS, tuple("0123456789"), tuple("01234567"), sheet=100, together=200)
 EMOJI = BuiltIn(
     "emoji",
     _WEIGHTS / "emoji",
@@ -51,6 +53,7 @@ EMOJI = BuiltIn(
         "heart",
         "flag",
     ),
+    ("face", "person", "plant", "vehicle", "building", "sky", "heart", "flag"),
     sheet=60,
     together=60,
     guidance_scale=2.0,
