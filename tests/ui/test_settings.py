@@ -70,6 +70,9 @@ def test_a_grid_comes_back_from_its_command(models: Models) -> None:
     said, own = of_command(shlex.split(command), models.named)
     assert own == {"--x": "eta=0,1", "--y": "steps=5,8", "--seeds": "3"}
     assert (said["seed"], said["labels"], said["number"], said["eta"]) == (7, "3", 3, 0.5)
+    assert said["pipeline"] == "digits"  # the one model there was when commands did not say
+    said, _ = of_command(shlex.split(f"{command} --model emoji --guidance-scale 1.5"), models.named)
+    assert (said["pipeline"], said["guidance_scale"]) == ("emoji", 1.5)
 
 
 @pytest.mark.parametrize(
