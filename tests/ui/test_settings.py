@@ -92,6 +92,7 @@ def test_a_grid_comes_back_from_its_command(models: Models) -> None:
         ({"others": "--etta 1"}, "No such option"),
         ({"others": '--rho "5'}, "other options: No closing quotation"),
         ({"others": "--pipeline /etc"}, "/etc is not among the models of this page: start kdpm2 ui --pipeline /etc"),
+        ({"pipeline": "digits", "others": "--pipeline /etc"}, "/etc is not among the models of this page"),
         ({"others": "--set etta=1"}, "--set: the ancestral sampler has no option etta: did you mean 'eta'?"),
         ({"others": "--prompt cat"}, "--prompt: this pipeline takes none"),
         ({"sampler": "discrete", "others": "--eta 1"}, "the discrete sampler has no option eta"),

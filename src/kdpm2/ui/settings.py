@@ -152,7 +152,10 @@ def settings(said: Mapping[str, Any], model: Model) -> Settings:
     arguments = [f"{option}={value}" if value else option for option, value in as_arguments(asked)]
     number = count("pictures", said["number"])
     try:
-        return Settings(read([*arguments, *shlex.split(said["others"] or "")]), number)
+        whole = read([*arguments, *shlex.split(said["others"] or "")])
+        if "pipeline" in whole:  # written among the others: what is written last counts
+            whole.pop("model", None)
+        return Settings(whole, number)
     except Refusal as error:
         raise in_words(error) from error
     except ValueError as error:  # shlex: a quotation without an end
