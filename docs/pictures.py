@@ -70,7 +70,7 @@ def steps() -> None:
     for stage, t in enumerate(scheduler.timesteps):
         with torch.no_grad():
             scaled = scheduler.scale_model_input(x, t)
-            output = outputs(pipe.unet, scaled, t.expand(len(x)), labels, Guidance(GUIDANCE)).followed
+            output = outputs(pipe.unet, scaled, t, labels, Guidance(GUIDANCE)).followed
         x = scheduler.step(output, t, x).prev_sample
         calls = stage + 1
         if calls in (5, 9, 11, 13, len(scheduler.timesteps)):

@@ -38,7 +38,8 @@ def test_cells_are_what_the_command_sample_draws(tmp_path: Path) -> None:
     for column, eta in enumerate(("0", "1")):
         for row, steps in enumerate(STEPS):
             into = tmp_path / f"alone-{eta}-{steps}"
-            alone = ["--eta", eta, "--steps", steps, "--number", "2", "--labels", "3,8", "--output", str(into)]
+            alone = ["--eta", eta, "--steps", steps, "--number", "2", "--labels", "3,8"]
+            alone += ["--model", "digits", "--output", str(into)]
             assert kdpm2("sample", *alone).exit_code == 0
             for seed in range(2):
                 cell = tmp_path / "cells" / f"x{column}-y{row}-{seed:05}.png"

@@ -212,15 +212,16 @@ def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return opened
 
 
-def test_the_built_in_model_is_safetensors_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_built_in_models_are_safetensors_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     from kdpm2 import zoo
 
     never_unpickle(monkeypatch)
-    pipe: Any = zoo.digits()
-    pipe.set_progress_bar_config(disable=True)
-    assert np.std(pipe(labels=[3], num_inference_steps=2, output_type="np").images) > 0.1
+    for model in (zoo.digits, zoo.emoji):
+        pipe: Any = model()
+        pipe.set_progress_bar_config(disable=True)
+        assert np.std(pipe(labels=[3], num_inference_steps=2, output_type="np").images) > 0.1
     files = [path for path in Path(str(zoo.__file__)).parent.joinpath("weights").rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".safetensors", ".json"}
+    assert {path.suffix for path in files} == {".safetensors", ".json", ".txt"}
 
 
 # --- Nothing is executed ---------------------------------------------------------------------------------------------

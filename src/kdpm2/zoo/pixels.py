@@ -98,7 +98,7 @@ class PixelPipeline(DiffusionPipeline):
         with self.progress_bar(total=len(self.scheduler.timesteps)) as progress:
             for stage, timestep in enumerate(self.scheduler.timesteps):
                 scaled = self.scheduler.scale_model_input(sample, timestep)
-                model_output, unguided = outputs(self.unet, scaled, timestep.expand(batch), classes, applied)
+                model_output, unguided = outputs(self.unet, scaled, timestep, classes, applied)
                 if unguided is not None:
                     sample, model_output = renoised(self.scheduler.table, stage, sample, model_output, unguided)
                 sample = self.scheduler.step(model_output, timestep, sample, generator=generator, return_dict=False)[0]
@@ -134,23 +134,24 @@ class PixelPipeline(DiffusionPipeline):
 
 
 def outputs(
-    unet: Any, scaled: torch.Tensor, timesteps: torch.Tensor, classes: torch.Tensor | None, guidance: Guidance | None
+    unet: Any, scaled: torch.Tensor, timestep: torch.Tensor, classes: torch.Tensor | None, guidance: Guidance | None
 ) -> Outputs:
     """What a stage follows; with guidance from one call of the network for both halves.
 
     Args:
         unet: The network. The last of its classes stands for "no label".
         scaled: Its input, of shape (B, C, H, W).
-        timesteps: Shape (B,).
+        timestep: One for all, or one for each, of shape (B,).
         classes: Shape (B,), or None if the network takes none.
         guidance: How both halves become one; None for the classes alone.
     """
     if classes is None or guidance is None:
-        return Outputs(unet(scaled, timesteps, classes).sample)
+        return Outputs(unet(scaled, timestep, classes).sample)
     labels = torch.cat([torch.full_like(classes, unet.config.num_class_embeds - 1), classes])
-    both = unet(torch.cat([scaled, scaled]), torch.cat([timesteps, timesteps]), labels).sample
+    timesteps = torch.cat([timestep, timestep]) if timestep.ndim else timestep
+    both = unet(torch.cat([scaled, scaled]), timesteps, labels).sample
     without, with_label = both.chunk(2)
-    return guidance(without, with_label, timesteps)
+    return guidance(without, with_label, timestep)
 
 
 def as_output(sample: torch.Tensor, output_type: str) -> Any:
