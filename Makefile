@@ -69,7 +69,7 @@ train-digits: .venv/installed
 	$(BIN)/python training/train.py
 	$(BIN)/python training/evaluate.py
 
-# Up to 100 minutes on two cores; a run that was stopped goes on.
+# An hour or so on two cores; a run that was stopped goes on.
 train-emoji: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train-emoji]'
 	$(BIN)/python -m training.emoji.train

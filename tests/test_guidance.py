@@ -15,16 +15,12 @@ from kdpm2 import Denoiser, noise_schedule, spacing
 from kdpm2.batching import Request, serve
 from kdpm2.generate import generate
 from kdpm2.noise import generator_of, seeded
-from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.table import StageTable, dpm2, of_stages
+from tests import families
+from tests.families import MODELS, start
 from tests.generate.made import levels, pictures
 
 SCALE = 0.7
-MODELS: dict[str, tuple[NoiseSchedule, str, list[float]]] = {
-    "betas": (noise_schedule.discrete(), "v_prediction", [14.0, 6.0, 2.0, 0.7, 0.2, 0.0]),
-    "flow": (noise_schedule.RectifiedFlow(), "flow_prediction", [1.0, 0.9, 0.7, 0.4, 0.15, 0.0]),
-    "EDM": (noise_schedule.EDM(), "epsilon", [80.0, 20.0, 5.0, 1.0, 0.2, 0.0]),
-}
 HALVES: dict[str, Any] = {
     "cond": torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4),
     "uncond": torch.zeros(3, 4, dtype=torch.float64),
@@ -37,13 +33,7 @@ def network(x: torch.Tensor, timestep: torch.Tensor, cond: torch.Tensor) -> torc
 
 
 def model(name: str) -> Denoiser:
-    schedule, prediction, _ = MODELS[name]
-    return Denoiser(network, schedule, prediction)
-
-
-def start(name: str) -> torch.Tensor:
-    noise = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return noise * MODELS[name][2][0]
+    return families.denoiser(name, network)
 
 
 def estimates(name: str, x: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor, float]:

@@ -11,20 +11,18 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import kdpm2
-from kdpm2 import Denoiser, KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, noise_schedule, spacing
+from kdpm2 import Denoiser, KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, cli, spacing
 from kdpm2.batching import BatchedSolver, Request, serve
 from kdpm2.kept import keeping_estimates
 from kdpm2.noise import seeded
-from kdpm2.noise_schedule import NoiseSchedule
 from kdpm2.restart import restarted
 from kdpm2.table import Churn, StageTable, dpm2
+from tests import families
 from tests.closed_form import variance_after
+from tests.families import start
 
-MODELS: dict[str, tuple[NoiseSchedule, str, list[float]]] = {
-    "betas": (noise_schedule.discrete(), "v_prediction", [14.0, 6.0, 2.0, 0.7, 0.2, 0.0]),
-    "flow": (noise_schedule.RectifiedFlow(), "flow_prediction", [1.0, 0.9, 0.7, 0.4, 0.15, 0.0]),
-    "EDM": (noise_schedule.EDM(), "epsilon", [80.0, 20.0, 5.0, 1.0, 0.2, 0.02]),
-}
+EDM, PREDICTED, LEVELS = families.MODELS["EDM"]
+MODELS = families.MODELS | {"EDM": (EDM, PREDICTED, [*LEVELS[:-1], 0.02])}  # which ends above 0
 
 
 def network(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -32,13 +30,7 @@ def network(x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
 
 
 def model(name: str) -> Denoiser:
-    schedule, prediction, _ = MODELS[name]
-    return Denoiser(network, schedule, prediction)
-
-
-def start(name: str) -> torch.Tensor:
-    noise = torch.randn(3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return noise * MODELS[name][2][0]
+    return families.denoiser(name, network)
 
 
 def table_of(name: str, eta: float = 1.0) -> StageTable:

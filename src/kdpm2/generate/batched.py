@@ -49,7 +49,7 @@ def draw(pipe: Any, model: Model, rows: Sequence[tuple[Wanted, Any]], batch: int
 
 def _drawn(pipe: Any, model: Model, asked: list[_Asked], noise: str, most: int, calls: Calls) -> Iterator[Drawn]:
     batches: Batches[Wanted] = Batches(
-        _OfRows(pipe, asked[0].scheduler),
+        _OfRows(pipe.unet, asked[0].scheduler._schedule, asked[0].scheduler.config.prediction_type),
         most,
         (pipe.unet.config.in_channels, *pipe._height_width()),
         static=True,
@@ -105,10 +105,6 @@ def _guidance(one: _Asked) -> Guidance | None:
 class _OfRows(Denoiser):
     """The network, with the guidance of each row."""
 
-    def __init__(self, pipe: Any, scheduler: Any) -> None:
-        super().__init__(pipe.unet, scheduler._schedule, scheduler.config.prediction_type)
-        self._unet: Any = pipe.unet
-
     def outputs(
         self,
         x: torch.Tensor,
@@ -119,7 +115,7 @@ class _OfRows(Denoiser):
         **conditioning: Any,
     ) -> Outputs:
         """What the network says, each row with its own guidance."""
-        return outputs(self._unet, x, timestep, label, None if guidance is None else Guidance(**guidance))
+        return outputs(self.network, x, timestep, label, None if guidance is None else Guidance(**guidance))
 
 
 def _image(sample: torch.Tensor) -> Any:

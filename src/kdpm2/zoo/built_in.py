@@ -59,5 +59,5 @@ EMOJI = BuiltIn(
     guidance_scale=2.0,
 )
 BUILT_IN = {each.name: each for each in (EMOJI, DIGITS)}
-"""All of them. The first is the one that commands use if none is named."""
 DEFAULT = EMOJI
+"""What commands draw with if no model is named."""
